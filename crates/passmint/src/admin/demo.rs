@@ -1,0 +1,42 @@
+//! The demo's clock: an integrator sees an expiry without waiting a day.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::clock::TurnableClock;
+use crate::config::parse_duration;
+
+/// The farthest one call may turn the clock.
+const FARTHEST: Duration = Duration::from_secs(10 * 365 * 86_400);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Turn {
+    advance: String,
+}
+
+/// `POST /demo/clock {"advance":"25h"}`: turns the server's clock on; tells the new time.
+pub(super) async fn turn_clock(clock: Arc<TurnableClock>, body: Bytes) -> Response {
+    let wrong = |why: String| {
+        let body = json!({ "detail": format!("{why}. Send {{\"advance\":\"25h\"}}.") });
+        (StatusCode::BAD_REQUEST, Json(body)).into_response()
+    };
+    let turn: Turn = match serde_json::from_slice(&body) {
+        Ok(turn) => turn,
+        Err(error) => return wrong(error.to_string()),
+    };
+    match parse_duration(&turn.advance) {
+        Ok(span) if span <= FARTHEST => {
+            Json(json!({ "now": clock.advance(span).iso8601() })).into_response()
+        }
+        Ok(_) => wrong("that is more than ten years".to_owned()),
+        Err(why) => wrong(why),
+    }
+}

@@ -1,0 +1,38 @@
+//! The admin listener: metrics, and the demo's clock. What is private is here, so that no proxy rule
+//! gone wrong exposes it. Checks `Host`, so that no web page can reach it by DNS rebinding.
+
+mod demo;
+mod host;
+mod metrics;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{get, post};
+
+use crate::clock::TurnableClock;
+use crate::http::health::{healthz, readyz};
+use crate::http::router::Routes;
+use crate::http::PublicState;
+use crate::service::Services;
+
+pub use host::AllowedHosts;
+
+/// The admin listener's router. `clock` is there in a demo with `--clock`.
+pub fn router(
+    state: PublicState,
+    services: Services,
+    hosts: AllowedHosts,
+    clock: Option<Arc<TurnableClock>>,
+) -> Router {
+    let mut routes = Routes::default()
+        .plain("/metrics", "GET, HEAD, OPTIONS", get(move || metrics::scrape(services)))
+        .plain("/healthz", "GET, HEAD, OPTIONS", get(healthz))
+        .plain("/readyz", "GET, HEAD, OPTIONS", get(readyz));
+    if let Some(clock) = clock {
+        let turn = post(move |body| demo::turn_clock(clock, body));
+        routes = routes.plain("/demo/clock", "POST, OPTIONS", turn);
+    }
+    routes.finish(state).layer(from_fn_with_state(hosts, host::check))
+}

@@ -1,0 +1,210 @@
+//! The one place that puts the parts together: settings in, a running server out. Commands and tests
+//! use the same.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::available_parallelism;
+
+use anyhow::{Context as _, Result};
+use arc_swap::ArcSwap;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::admin::{self, AllowedHosts};
+use crate::clock::{Clock, TurnableClock};
+use crate::config::Config;
+use crate::crypto::hasher::{Argon2Params, HashingPool, PoolSettings};
+use crate::crypto::master_key;
+use crate::crypto::sealing::Sealer;
+use crate::domain::secret::SecretBytes;
+use crate::http::listener::{self, Tls};
+use crate::http::{Health, PublicState, router};
+use crate::revocation::RevocationView;
+use crate::service::key::{KeyService, open_ring};
+use crate::service::maintenance::Maintenance;
+use crate::service::session::SessionService;
+use crate::service::token::TokenService;
+use crate::service::user::UserService;
+use crate::service::{Parts, Services};
+use crate::store::sqlite::{DatabaseLock, SqliteStore};
+use crate::store::{KeyStore as _, RevocationStore as _};
+use crate::telemetry::{LogLevel, Metrics};
+
+/// Opens the database of the settings and builds all services on it.
+pub async fn open(config: Config, clock: Arc<dyn Clock>) -> Result<Services> {
+    let lock = DatabaseLock::acquire(&config.database.sqlite)?;
+    let revocations = Arc::new(RevocationView::default());
+    let store = SqliteStore::open(lock, Arc::clone(&clock), Arc::clone(&revocations) as _)?;
+    revocations.apply(&store.revocations().await?);
+    let new_database = store.keys().await?.1.is_none();
+    let sealer = Sealer::new(&master_key_of(&config, new_database)?)?;
+    let ring = open_ring(&store, &sealer, &config, clock.now()).await?;
+    let hashing = HashingPool::start(pool_settings(&config)).context("cannot start hashing threads")?;
+    let metrics = Arc::new(Metrics::default());
+    let settings = Arc::new(ArcSwap::from_pointee(config));
+    let parts = Arc::new(Parts {
+        store: Arc::new(store),
+        clock,
+        settings: Arc::clone(&settings),
+        hashing,
+        revocations,
+        ring: ArcSwap::from_pointee(ring),
+        metrics: Arc::clone(&metrics),
+    });
+    Ok(Services {
+        tokens: TokenService::new(Arc::clone(&parts)),
+        sessions: SessionService::new(Arc::clone(&parts)),
+        users: UserService::new(Arc::clone(&parts)),
+        keys: KeyService::new(Arc::clone(&parts), sealer),
+        settings,
+        metrics,
+        parts,
+    })
+}
+
+/// The file of the master key: as configured, or beside the data.
+pub fn master_key_file(config: &Config) -> PathBuf {
+    let beside = || config.database.folder().join("master.key");
+    config.master_key.file.clone().unwrap_or_else(beside)
+}
+
+/// Reads the master key; on a new database, makes it where none is given.
+fn master_key_of(config: &Config, new_database: bool) -> Result<SecretBytes> {
+    if let Some(value) = &config.master_key.value {
+        return Ok(value.clone());
+    }
+    let file = master_key_file(config);
+    if new_database && !file.exists() {
+        let key = master_key::create(&file)?;
+        tracing::info!(file = %file.display(), "made a master key: keep a copy of it, apart from the database's backups");
+        return Ok(key);
+    }
+    Ok(master_key::read(&file)?)
+}
+
+fn pool_settings(config: &Config) -> PoolSettings {
+    let hashing = &config.hashing;
+    let cores = available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = if hashing.threads == 0 { cores } else { hashing.threads as usize };
+    PoolSettings {
+        threads,
+        params: Argon2Params {
+            memory_kib: hashing.memory_kib.max(8 * hashing.lanes),
+            passes: hashing.passes,
+            lanes: hashing.lanes,
+        },
+    }
+}
+
+/// A server whose listeners are bound.
+pub struct Server {
+    services: Services,
+    health: Arc<Health>,
+    public: TcpListener,
+    admin: TcpListener,
+    tls: Tls,
+    clock: Option<Arc<TurnableClock>>,
+}
+
+impl Server {
+    /// Binds both listeners for the services.
+    pub async fn bind(services: Services, clock: Option<Arc<TurnableClock>>) -> Result<Self> {
+        let config = services.settings.load_full();
+        let server = &config.server;
+        let tls = Tls::default();
+        load_tls(&tls, &config)?;
+        let public = bind(server.listen, "server.listen").await?;
+        let admin = bind(server.admin_listen, "server.admin_listen").await?;
+        Ok(Self { services, health: Arc::default(), public, admin, tls, clock })
+    }
+
+    /// Where the public and the admin listener are, as URLs.
+    pub fn urls(&self) -> Result<(String, String)> {
+        let tls = self.services.settings.load().server.tls_cert.is_some();
+        let scheme = if tls { "https" } else { "http" };
+        let public = format!("{scheme}://{}", self.public.local_addr()?);
+        Ok((public, format!("http://{}", self.admin.local_addr()?)))
+    }
+
+    /// Serves until `stop` turns true and everything accepted is answered.
+    pub async fn run(self, stop: watch::Receiver<bool>) -> Result<()> {
+        let state = PublicState::new(self.services.clone(), Arc::clone(&self.health));
+        let config = self.services.settings.load_full();
+        let hosts =
+            AllowedHosts::new(self.admin.local_addr()?.ip(), &config.server.admin_hosts);
+        let public = router::public(state.clone());
+        let admin = admin::router(state, self.services.clone(), hosts, self.clock);
+        let (parts, keys) = (Arc::clone(&self.services.parts), self.services.keys.clone());
+        let maintenance = tokio::spawn(Maintenance::new(parts, keys).run());
+        let health = Arc::clone(&self.health);
+        let mut stopping = stop.clone();
+        let drain = tokio::spawn(async move {
+            drop(stopping.wait_for(|stop| *stop).await);
+            health.drain();
+        });
+        tokio::join!(
+            listener::serve(self.public, self.tls, public, stop.clone()),
+            listener::serve(self.admin, Tls::default(), admin, stop),
+        );
+        drain.abort();
+        maintenance.abort();
+        if let Err(error) = self.services.parts.store.keep_running_time().await {
+            tracing::warn!(%error, "the running time could not be kept");
+        }
+        Ok(())
+    }
+
+    /// The TLS side, for reloading.
+    pub fn tls(&self) -> Tls {
+        self.tls.clone()
+    }
+}
+
+async fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| {
+        format!("cannot listen on {address}: give another address or port with {setting}")
+    })
+}
+
+fn load_tls(tls: &Tls, config: &Config) -> Result<()> {
+    if let (Some(cert), Some(key)) = (&config.server.tls_cert, &config.server.tls_key) {
+        tls.load(cert, key).context("server.tls_cert, server.tls_key")?;
+    }
+    Ok(())
+}
+
+/// Takes new settings while the server runs. What only counts at start is named and left as it was;
+/// a mistake leaves everything as it was.
+pub fn reload(services: &Services, tls: &Tls, log: Option<&LogLevel>, new: Config) -> Result<()> {
+    load_tls(tls, &new)?;
+    let old = services.settings.load_full();
+    let mut fixed = Vec::new();
+    let (a, b) = (&old.server, &new.server);
+    let listeners = (a.listen, a.admin_listen, &a.admin_hosts, a.tls_cert.is_some())
+        != (b.listen, b.admin_listen, &b.admin_hosts, b.tls_cert.is_some());
+    if listeners {
+        fixed.push("server.listen, server.admin_listen, server.admin_hosts, TLS on or off");
+    }
+    if old.database != new.database {
+        fixed.push("database");
+    }
+    if old.hashing != new.hashing {
+        fixed.push("hashing");
+    }
+    if old.log.format != new.log.format {
+        fixed.push("log.format");
+    }
+    if !fixed.is_empty() {
+        tracing::warn!(settings = fixed.join("; "), "these settings count from the next start on");
+    }
+    if let Some(log) = log {
+        log.reload(tracing_subscriber::EnvFilter::new(&new.log.level))
+            .context("cannot change the log's level")?;
+    }
+    let mut next = new;
+    next.database = old.database.clone();
+    next.hashing = old.hashing.clone();
+    services.settings.store(Arc::new(next));
+    Ok(())
+}

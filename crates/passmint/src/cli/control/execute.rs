@@ -1,0 +1,189 @@
+//! Does what a command asks for, and shows the outcome as JSON.
+
+use anyhow::{Context as _, Result, anyhow};
+use serde_json::{Value, json};
+
+use super::request::{Request, UserSet};
+use crate::domain::key::KeyUse;
+use crate::domain::secret::{Password, SecretBytes};
+use crate::domain::session::{EndReason, Session, SessionId};
+use crate::domain::time::Timestamp;
+use crate::domain::user::{User, UserId};
+use crate::service::Services;
+use crate::service::user::{AddUser, SetUser};
+use crate::store::StoredKey;
+
+pub(super) async fn execute(services: &Services, request: Request) -> Result<Value> {
+    match request {
+        Request::UserAdd { .. }
+        | Request::UserList { .. }
+        | Request::UserShow { .. }
+        | Request::UserSet(_)
+        | Request::UserPassword { .. }
+        | Request::UserEnable { .. }
+        | Request::UserDisable { .. }
+        | Request::UserDelete { .. } => user(services, request).await,
+        Request::SessionList { .. }
+        | Request::SessionEnd { .. }
+        | Request::SessionEndAll { .. }
+        | Request::SessionExplain { .. } => session(services, request).await,
+        Request::KeyList
+        | Request::KeyRotate { .. }
+        | Request::KeyRevoke { .. }
+        | Request::KeyImport { .. }
+        | Request::KeyReseal { .. } => key(services, request).await,
+    }
+}
+
+async fn user(services: &Services, request: Request) -> Result<Value> {
+    let users = &services.users;
+    match request {
+        Request::UserAdd { name, email, roles, password } => {
+            let password = password.map(Password::new);
+            let add = AddUser { username: name, email, roles, password };
+            let (id, generated) = users.add(add).await?;
+            Ok(json!({ "id": id.0, "password": generated }))
+        }
+        Request::UserList { after, limit } => {
+            let users = users.list(UserId(after), limit).await?;
+            Ok(users.iter().map(show_user).collect())
+        }
+        Request::UserShow { name } => Ok(show_user(&users.find(&name).await?)),
+        Request::UserSet(set) => {
+            let UserSet { name, email, first_name, last_name, roles, claims } = *set;
+            let set = SetUser { email, first_name, last_name, roles, claims };
+            users.set(&name, set).await?;
+            Ok(show_user(&users.find(&name).await?))
+        }
+        Request::UserPassword { name, password } => {
+            let generated = users.set_password(&name, password.map(Password::new)).await?;
+            Ok(json!({ "password": generated }))
+        }
+        Request::UserEnable { name } => Ok(users.enable(&name).await.map(|()| Value::Null)?),
+        Request::UserDisable { name } => Ok(users.disable(&name).await.map(|()| Value::Null)?),
+        Request::UserDelete { name } => Ok(users.delete(&name).await.map(|()| Value::Null)?),
+        _ => Err(anyhow!("not about users")),
+    }
+}
+
+async fn session(services: &Services, request: Request) -> Result<Value> {
+    let sessions = &services.sessions;
+    match request {
+        Request::SessionList { name, ended } => {
+            let user = services.users.find(&name).await?;
+            let listed = sessions.of_user(user.id, ended).await?;
+            Ok(listed.iter().map(show_session).collect())
+        }
+        Request::SessionEnd { id } => {
+            let id = parse_session(&id)?;
+            let ended = sessions.end(id, EndReason::Admin).await?;
+            if !ended && sessions.find(id).await?.is_none() {
+                return Err(unknown_session(&id.to_string()));
+            }
+            Ok(json!({ "ended": u64::from(ended) }))
+        }
+        Request::SessionEndAll { name } => {
+            let user = services.users.find(&name).await?;
+            Ok(json!({ "ended": sessions.end_all(user.id).await? }))
+        }
+        Request::SessionExplain { id } => {
+            let id = parse_session(&id)?;
+            let found = sessions.find(id).await?;
+            let (session, user) = found.ok_or_else(|| unknown_session(&id.to_string()))?;
+            let mut shown = show_session(&session);
+            if let Value::Object(fields) = &mut shown {
+                let name = user.map(|user| user.username.to_string());
+                fields.insert("username".to_owned(), json!(name));
+                fields.insert("explanation".to_owned(), json!(explain(services, &session)));
+            }
+            Ok(shown)
+        }
+        _ => Err(anyhow!("not about sessions")),
+    }
+}
+
+async fn key(services: &Services, request: Request) -> Result<Value> {
+    let keys = &services.keys;
+    match request {
+        Request::KeyList => Ok(keys.list().await?.iter().map(show_key).collect()),
+        Request::KeyRotate { now } => Ok(json!({ "kid": keys.rotate(now).await? })),
+        Request::KeyRevoke { kid } => Ok(keys.revoke(&kid).await.map(|()| Value::Null)?),
+        Request::KeyImport { content, algorithm, verify_only } => {
+            let kid = keys.import(&content, algorithm, verify_only).await?;
+            Ok(json!({ "kid": kid }))
+        }
+        Request::KeyReseal { master_key } => {
+            let count = keys.reseal(&SecretBytes::new(master_key)).await?;
+            Ok(json!({ "resealed": count }))
+        }
+        _ => Err(anyhow!("not about keys")),
+    }
+}
+
+fn parse_session(id: &str) -> Result<SessionId> {
+    SessionId::parse(id).with_context(|| {
+        format!("`{id}` is no session id: it is the claim `sid` of a token, as `session list` shows it")
+    })
+}
+
+fn unknown_session(id: &str) -> anyhow::Error {
+    anyhow!("there is no session {id}: it never was, or it ended longer than sessions.keep_ended ago")
+}
+
+fn show_user(user: &User) -> Value {
+    let claims: serde_json::Map<String, Value> =
+        user.claims.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    json!({
+        "id": user.id.0,
+        "username": user.username.as_str(),
+        "email": user.email,
+        "first_name": user.first_name,
+        "last_name": user.last_name,
+        "roles": user.roles,
+        "claims": claims,
+        "created_at": user.created_at.iso8601(),
+        "disabled_at": user.disabled_at.map(Timestamp::iso8601),
+    })
+}
+
+fn show_session(session: &Session) -> Value {
+    json!({
+        "id": session.id.to_string(),
+        "user_id": session.user.0,
+        "created_at": session.created_at.iso8601(),
+        "last_used_at": session.rotated_at.iso8601(),
+        "refresh_expires_at": session.refresh_expires_at.iso8601(),
+        "refreshed": session.generation,
+        "address": session.address.map(|address| address.to_string()),
+        "user_agent": session.user_agent,
+        "replayed_from_another_network_at": session.foreign_replay_at.map(Timestamp::iso8601),
+        "ended_at": session.ended.map(|(at, _)| at.iso8601()),
+        "reason": session.ended.map(|(_, reason)| reason.name()),
+    })
+}
+
+fn explain(services: &Services, session: &Session) -> String {
+    let now = services.parts.clock.now();
+    let policy = services.settings.load().sessions.policy();
+    let ended = session.ended.map(|(_, reason)| reason).or_else(|| session.run_out(now, &policy));
+    ended.map_or_else(
+        || "It is live: its user was not logged out.".to_owned(),
+        |reason| reason.explanation().to_owned(),
+    )
+}
+
+fn show_key(key: &StoredKey) -> Value {
+    let (use_, algorithm) = match key.use_ {
+        KeyUse::Refresh => ("refresh", "HMAC-SHA-256"),
+        KeyUse::Signing(algorithm) => ("signing", algorithm.name()),
+    };
+    json!({
+        "kid": key.kid,
+        "use": use_,
+        "algorithm": algorithm,
+        "state": key.state.name(),
+        "state_at": key.state.at().map(Timestamp::iso8601),
+        "created_at": key.created_at.iso8601(),
+        "imported": key.imported,
+    })
+}

@@ -1,0 +1,126 @@
+//! `passmint demo`: everything on an embedded database, with calls to try.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+
+use super::serve::Running;
+use crate::app::{self, Server};
+use crate::clock::{Clock, SystemClock, TurnableClock};
+use crate::config::{Config, Sources};
+use crate::domain::secret::Password;
+use crate::domain::user::Username;
+use crate::service::Services;
+use crate::service::user::UserError;
+use crate::telemetry;
+
+/// The documented sample user.
+const USER: &str = "sample_user";
+const PASSWORD: &str = "1234Pass";
+
+#[derive(Args)]
+pub(super) struct Demo {
+    /// Let POST /demo/clock {"advance":"25h"} on the admin listener turn the server's clock.
+    #[arg(long)]
+    clock: bool,
+}
+
+impl Demo {
+    pub(super) async fn run(self, mut sources: Sources) -> Result<()> {
+        let temporary = match &sources.data {
+            Some(_) => None,
+            None => Some(tempfile::tempdir().context("cannot make a temporary folder")?),
+        };
+        if let Some(folder) = &temporary {
+            sources.data = Some(folder.path().to_owned());
+        }
+        if !sources.environment.iter().any(|(name, _)| name == "PASSMINT_LOG__LEVEL") {
+            sources.overrides.push(("log.level", "warn".to_owned()));
+        }
+        let config = Config::load(&sources)?;
+        let taken = [
+            free_port(&mut sources, "server.listen", config.server.listen),
+            free_port(&mut sources, "server.admin_listen", config.server.admin_listen),
+        ];
+        let config = Config::load(&sources)?;
+        let log = telemetry::start_log(&config.log);
+        let clock = self.clock.then(|| Arc::new(TurnableClock::new(Arc::new(SystemClock))));
+        let time: Arc<dyn Clock> = match &clock {
+            Some(clock) => Arc::clone(clock) as _,
+            None => Arc::new(SystemClock),
+        };
+        let services = app::open(config, time).await?;
+        add_sample_user(&services).await?;
+        let server = Server::bind(services.clone(), clock).await?;
+        let (public, admin) = server.urls()?;
+        let running = Running::start(server, services, sources.clone(), log)?;
+        for taken in taken.into_iter().flatten() {
+            eprintln!("passmint: {taken} is taken, so the demo took another port.");
+        }
+        let data = sources.data.unwrap_or_default();
+        let banner = banner(&public, &admin, &data.display().to_string(), self.clock);
+        println!("{banner}");
+        running.wait().await
+    }
+}
+
+/// Lets the system choose a port where the configured one is taken; which one was.
+fn free_port(
+    sources: &mut Sources,
+    setting: &'static str,
+    wanted: SocketAddr,
+) -> Option<SocketAddr> {
+    let taken = TcpListener::bind(wanted).is_err_and(|e| e.kind() == std::io::ErrorKind::AddrInUse);
+    taken.then(|| {
+        sources.overrides.push((setting, SocketAddr::new(wanted.ip(), 0).to_string()));
+        wanted
+    })
+}
+
+async fn add_sample_user(services: &Services) -> Result<()> {
+    let password = Password::new(PASSWORD.to_owned());
+    let email = "sample_user@example.com".to_owned();
+    let name = Username::canonical(USER);
+    match services.users.add_unchecked(name, password, email, Vec::new()).await {
+        Ok(_) | Err(UserError::NameTaken) => Ok(()),
+        Err(error) => Err(error).context("cannot add the sample user"),
+    }
+}
+
+fn banner(public: &str, admin: &str, data: &str, clock: bool) -> String {
+    let turn = if clock {
+        format!(
+            "\n  Turn the clock on by a day and an hour, and see the token expire:\n\
+             \n    curl -s {admin}/demo/clock -d '{{\"advance\":\"25h\"}}'\n"
+        )
+    } else {
+        String::new()
+    };
+    format!(
+        r#"Passmint demo is ready at {public} with the user {USER} / {PASSWORD}
+
+  Log in:
+
+    ANSWER=$(curl -s {public}/api/v1/token-auth/ -d username={USER} -d password={PASSWORD})
+    echo "$ANSWER"
+
+  Use the token:
+
+    TOKEN=$(echo "$ANSWER" | cut -d '"' -f 4)
+    curl -s {public}/api/v1/me/ -H "Authorization: JWT $TOKEN"
+
+  Refresh:
+
+    REFRESH=$(echo "$ANSWER" | cut -d '"' -f 8)
+    curl -s {public}/api/v1/token-refresh/ -d refresh_token="$REFRESH"
+{turn}
+  Keys for services that check tokens   {public}/.well-known/jwks.json
+  Metrics                               {admin}/metrics
+  Docs                                  docs/README.md in the source; passmint help
+  Commands beside it                    passmint --data {data} user list
+  Stop                                  Ctrl-C
+"#
+    )
+}

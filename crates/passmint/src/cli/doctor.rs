@@ -1,0 +1,183 @@
+//! `passmint doctor`: says what is wrong with this installation, and how to mend it.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::{control, output};
+use crate::app::master_key_file;
+use crate::config::{Config, Sources};
+use crate::crypto::master_key;
+use crate::store::sqlite::SqliteStore;
+
+#[derive(Args)]
+pub(super) struct Doctor {
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Good,
+    Advice,
+    Wrong,
+}
+
+struct Finding {
+    verdict: Verdict,
+    what: &'static str,
+    text: String,
+}
+
+impl Finding {
+    fn new(verdict: Verdict, what: &'static str, text: impl Into<String>) -> Self {
+        Self { verdict, what, text: text.into() }
+    }
+}
+
+impl Doctor {
+    pub(super) async fn run(self, sources: &Sources) -> Result<ExitCode> {
+        let findings = match Config::load(sources) {
+            Err(error) => vec![Finding::new(Verdict::Wrong, "settings", error.to_string())],
+            Ok(config) => examine(&config).await,
+        };
+        let wrong = findings.iter().any(|finding| finding.verdict == Verdict::Wrong);
+        if self.json {
+            output::json(&findings.iter().map(show).collect::<Value>())?;
+        } else {
+            for finding in &findings {
+                let mark = match finding.verdict {
+                    Verdict::Good => "ok    ",
+                    Verdict::Advice => "advice",
+                    Verdict::Wrong => "WRONG ",
+                };
+                println!("{mark}  {}: {}", finding.what, finding.text);
+            }
+        }
+        Ok(if wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    }
+}
+
+fn show(finding: &Finding) -> Value {
+    let verdict = match finding.verdict {
+        Verdict::Good => "ok",
+        Verdict::Advice => "advice",
+        Verdict::Wrong => "wrong",
+    };
+    json!({ "verdict": verdict, "what": finding.what, "text": finding.text })
+}
+
+async fn examine(config: &Config) -> Vec<Finding> {
+    let mut findings = vec![Finding::new(Verdict::Good, "settings", "no mistakes")];
+    findings.push(data_folder(&config.database.folder()));
+    findings.push(database(&config.database.sqlite));
+    findings.push(master_key(config));
+    findings.push(server(config).await);
+    findings.push(issuer(config));
+    findings
+}
+
+fn data_folder(folder: &Path) -> Finding {
+    const WHAT: &str = "data folder";
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let shown = folder.display();
+    match std::fs::metadata(folder) {
+        Err(_) => {
+            let text = format!("{shown} does not exist yet; the first start makes it");
+            Finding::new(Verdict::Advice, WHAT, text)
+        }
+        Ok(metadata) if metadata.permissions().readonly() => {
+            let text = format!("{shown} is not writable: give it to the user that runs Passmint");
+            Finding::new(Verdict::Wrong, WHAT, text)
+        }
+        Ok(metadata) if metadata.permissions().mode() & 0o077 != 0 => {
+            let text = format!("{shown} is open to other users: run `chmod 700 {shown}`");
+            Finding::new(Verdict::Advice, WHAT, text)
+        }
+        Ok(_) => Finding::new(Verdict::Good, WHAT, shown.to_string()),
+    }
+}
+
+fn database(path: &Path) -> Finding {
+    const WHAT: &str = "database";
+    let shown = path.display();
+    if !path.exists() {
+        let text = format!("{shown} does not exist yet; the first start makes it");
+        return Finding::new(Verdict::Advice, WHAT, text);
+    }
+    let newest = SqliteStore::newest_version();
+    match SqliteStore::examine(path) {
+        Err(error) => Finding::new(Verdict::Wrong, WHAT, error.to_string()),
+        Ok((_, check)) if check != "ok" => {
+            let text = format!("{shown} is damaged ({check}): stop the server and restore a backup");
+            Finding::new(Verdict::Wrong, WHAT, text)
+        }
+        Ok((version, _)) if version > newest => {
+            let text = format!(
+                "{shown} has schema {version}, this Passmint knows {newest}: run the newer Passmint"
+            );
+            Finding::new(Verdict::Wrong, WHAT, text)
+        }
+        Ok((version, _)) if version < newest => {
+            let text = format!("schema {version} of {newest}: run `passmint db migrate` or start it");
+            Finding::new(Verdict::Advice, WHAT, text)
+        }
+        Ok((version, _)) => {
+            Finding::new(Verdict::Good, WHAT, format!("{shown}, schema {version}, undamaged"))
+        }
+    }
+}
+
+fn master_key(config: &Config) -> Finding {
+    const WHAT: &str = "master key";
+    if config.master_key.value.is_some() {
+        return Finding::new(Verdict::Good, WHAT, "given by master_key.value");
+    }
+    let file = master_key_file(config);
+    match master_key::read(&file) {
+        Ok(_) => {
+            let text = format!("{}; keep a copy apart from the database's backups", file.display());
+            Finding::new(Verdict::Good, WHAT, text)
+        }
+        Err(master_key::MasterKeyError::Missing(_)) if !config.database.sqlite.exists() => {
+            Finding::new(Verdict::Advice, WHAT, "not made yet; the first start makes it")
+        }
+        Err(error) => Finding::new(Verdict::Wrong, WHAT, error.to_string()),
+    }
+}
+
+async fn server(config: &Config) -> Finding {
+    const WHAT: &str = "server";
+    if control::server_runs(config).await {
+        return Finding::new(Verdict::Good, WHAT, "runs on this database");
+    }
+    let listeners = [config.server.listen, config.server.admin_listen];
+    for address in listeners {
+        if let Err(error) = std::net::TcpListener::bind(address) {
+            let text = format!(
+                "is not running, and could not listen on {address}: {error}. Stop what uses it, or \
+                 set another server.listen or server.admin_listen"
+            );
+            return Finding::new(Verdict::Wrong, WHAT, text);
+        }
+    }
+    Finding::new(Verdict::Advice, WHAT, "is not running; `passmint serve` starts it")
+}
+
+fn issuer(config: &Config) -> Finding {
+    const WHAT: &str = "issuer";
+    let issuer = &config.server.issuer;
+    if issuer.starts_with("https://") {
+        return Finding::new(Verdict::Good, WHAT, issuer.clone());
+    }
+    let text = format!(
+        "tokens say `iss` = \"{issuer}\"; other services tell servers apart by it: set server.issuer \
+         to this server's https:// address"
+    );
+    Finding::new(Verdict::Advice, WHAT, text)
+}

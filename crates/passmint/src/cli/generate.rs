@@ -1,0 +1,35 @@
+//! `passmint completions` and `passmint man`
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use clap::{Args, Command};
+use clap_complete::Shell;
+
+#[derive(Args)]
+pub(super) struct Completions {
+    /// For which shell.
+    shell: Shell,
+}
+
+impl Completions {
+    pub(super) fn run(self, command: &mut Command) -> Result<()> {
+        clap_complete::generate(self.shell, command, "passmint", &mut std::io::stdout());
+        Ok(())
+    }
+}
+
+#[derive(Args)]
+pub(super) struct Man {
+    /// The folder to write into.
+    folder: PathBuf,
+}
+
+impl Man {
+    pub(super) fn run(self, command: Command) -> Result<()> {
+        let folder = &self.folder;
+        std::fs::create_dir_all(folder)
+            .and_then(|()| clap_mangen::generate_to(command, folder))
+            .with_context(|| format!("cannot write man pages into {}", folder.display()))
+    }
+}

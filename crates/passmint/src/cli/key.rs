@@ -1,0 +1,188 @@
+//! `passmint key`
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, Subcommand, ValueEnum};
+use passmint_verify::Algorithm;
+use serde_json::Value;
+
+use super::control::{self, Request};
+use super::output;
+use crate::app::master_key_file;
+use crate::config::Config;
+use crate::crypto::master_key;
+
+#[derive(Subcommand)]
+pub(super) enum Key {
+    /// List keys and where they stand.
+    List(List),
+    /// Make a new signing key. It is published for an hour before it signs.
+    Rotate(Rotate),
+    /// Drop a key at once. Revoking a refresh key ends its sessions.
+    Revoke(Revoke),
+    /// Import a key, to sign with from now on or only to verify with.
+    Import(Import),
+    /// Seal all keys anew under another master key.
+    Reseal(Reseal),
+}
+
+#[derive(Args)]
+pub(super) struct List {
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub(super) struct Rotate {
+    /// Sign with the new key at once. Services that cached the JWKS refuse its tokens until they
+    /// fetch it again.
+    #[arg(long)]
+    now: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub(super) struct Revoke {
+    /// The key's id, as `key list` shows it.
+    kid: String,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Alg {
+    #[value(name = "ES256")]
+    Es256,
+    #[value(name = "EdDSA")]
+    EdDsa,
+    #[value(name = "RS256")]
+    Rs256,
+    #[value(name = "HS256")]
+    Hs256,
+}
+
+impl From<Alg> for Algorithm {
+    fn from(alg: Alg) -> Self {
+        match alg {
+            Alg::Es256 => Self::Es256,
+            Alg::EdDsa => Self::EdDsa,
+            Alg::Rs256 => Self::Rs256,
+            Alg::Hs256 => Self::Hs256,
+        }
+    }
+}
+
+#[derive(Args)]
+pub(super) struct Import {
+    /// A PEM private or public key, or a raw secret for HS256.
+    file: PathBuf,
+    /// The key's algorithm.
+    #[arg(long, value_enum, ignore_case = true)]
+    alg: Alg,
+    /// Only verify with it; tokens of an existing service stay good.
+    #[arg(long)]
+    verify_only: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub(super) struct Reseal {
+    /// The file of the new master key (`openssl rand -base64 32`, mode 0600). Without it, one is made
+    /// beside the old one, which is kept as FILE.old.
+    #[arg(long, value_name = "FILE")]
+    new_master_key: Option<PathBuf>,
+}
+
+impl Key {
+    pub(super) async fn run(self, config: &Config) -> Result<()> {
+        match self {
+            Self::List(List { json }) => list(config, json).await,
+            Self::Rotate(Rotate { now, json }) => {
+                let made = control::send(config, Request::KeyRotate { now }).await?;
+                let from = if now { "now on" } else { "one hour from now on" };
+                tell_kid(&made, json, &format!("signs from {from}"))
+            }
+            Self::Revoke(Revoke { kid }) => {
+                control::send(config, Request::KeyRevoke { kid: kid.clone() }).await?;
+                eprintln!("{kid} is revoked.");
+                Ok(())
+            }
+            Self::Import(import) => import.run(config).await,
+            Self::Reseal(reseal) => reseal.run(config).await,
+        }
+    }
+}
+
+async fn list(config: &Config, json: bool) -> Result<()> {
+    let keys = control::send(config, Request::KeyList).await?;
+    if json {
+        return output::json(&keys);
+    }
+    let columns =
+        [("kid", "KID"), ("use", "USE"), ("algorithm", "ALGORITHM"), ("state", "STATE"), ("state_at", "SINCE/UNTIL")];
+    output::table(keys.as_array().map_or(&[], Vec::as_slice), &columns);
+    Ok(())
+}
+
+fn tell_kid(answer: &Value, json: bool, what: &str) -> Result<()> {
+    if json {
+        return output::json(answer);
+    }
+    let kid = answer.get("kid").and_then(Value::as_str).unwrap_or_default();
+    eprintln!("The key {what}.");
+    println!("{kid}");
+    Ok(())
+}
+
+impl Import {
+    async fn run(self, config: &Config) -> Result<()> {
+        let content = std::fs::read(&self.file)
+            .with_context(|| format!("cannot read {}", self.file.display()))?;
+        let request = Request::KeyImport {
+            content,
+            algorithm: self.alg.into(),
+            verify_only: self.verify_only,
+        };
+        let imported = control::send(config, request).await?;
+        let what = if self.verify_only { "verifies from now on" } else { "signs from now on" };
+        tell_kid(&imported, self.json, what)
+    }
+}
+
+impl Reseal {
+    async fn run(self, config: &Config) -> Result<()> {
+        if config.master_key.value.is_some() && self.new_master_key.is_none() {
+            bail!("the master key is given by master_key.value: name a file with --new-master-key");
+        }
+        let current = master_key_file(config);
+        let (file, made) = match self.new_master_key {
+            Some(file) => (file, false),
+            None => (with_suffix(&current, "new"), true),
+        };
+        let key = if made { master_key::create(&file)? } else { master_key::read(&file)? };
+        let request = Request::KeyReseal { master_key: key.expose().to_vec() };
+        let resealed = control::send(config, request).await?;
+        let count = resealed.get("resealed").and_then(Value::as_u64).unwrap_or_default();
+        eprintln!("{count} keys are sealed under {}.", file.display());
+        if made {
+            let old = with_suffix(&current, "old");
+            std::fs::rename(&current, &old).context("cannot put the old master key aside")?;
+            std::fs::rename(&file, &current).context("cannot put the new master key in place")?;
+            eprintln!("It is now {}; the old one is {}.", current.display(), old.display());
+        } else {
+            eprintln!("Give it as master_key.file before the next start.");
+        }
+        Ok(())
+    }
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(suffix);
+    name.into()
+}

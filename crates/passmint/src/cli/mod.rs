@@ -1,0 +1,109 @@
+//! The operator's door: one file per command.
+//!
+//! Data goes to standard output, messages to standard error. Exit codes: 0 done, 1 failed, 2 usage.
+//! Commands reach a running server through its socket (`control`) and open the database themselves
+//! only when no server holds it.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this room talks to a terminal")]
+
+mod config;
+mod control;
+mod db;
+mod demo;
+mod doctor;
+mod generate;
+mod key;
+mod output;
+mod serve;
+mod session;
+mod user;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use crate::config::{Config, Sources};
+
+/// A token server: password login, rotating refresh tokens, instant revocation.
+#[derive(Parser)]
+#[command(name = "passmint", version, arg_required_else_help = true)]
+struct Arguments {
+    /// Read settings from this file instead of passmint.toml beside the data.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The folder of the embedded database; short for database.url = "sqlite://DIR/passmint.db".
+    #[arg(long, global = true, value_name = "DIR")]
+    data: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run everything on an embedded database, with a sample user and calls to try.
+    Demo(demo::Demo),
+    /// Run the server.
+    Serve,
+    /// Add, list and change users.
+    #[command(subcommand)]
+    User(user::User),
+    /// List, end and explain sessions.
+    #[command(subcommand)]
+    Session(session::Session),
+    /// List, rotate, revoke and import keys.
+    #[command(subcommand)]
+    Key(key::Key),
+    /// Look after the database.
+    #[command(subcommand)]
+    Db(db::Db),
+    /// Check or print the settings.
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Say what is wrong with this installation, and how to mend it.
+    Doctor(doctor::Doctor),
+    /// Print a completion script for a shell.
+    Completions(generate::Completions),
+    /// Write the man pages into a folder.
+    Man(generate::Man),
+}
+
+/// Runs the command line.
+pub fn main() -> ExitCode {
+    // Usage errors end here with exit code 2.
+    let arguments = Arguments::parse();
+    match run(arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("passmint: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<ExitCode> {
+    let sources = Sources::from_environment(arguments.config, arguments.data);
+    let done = |()| ExitCode::SUCCESS;
+    match arguments.command {
+        Command::Completions(command) => command.run(&mut Arguments::command()).map(done),
+        Command::Man(command) => command.run(Arguments::command()).map(done),
+        Command::Config(command) => command.run(&sources).map(done),
+        Command::Doctor(command) => block_on(command.run(&sources)),
+        Command::Demo(command) => block_on(command.run(sources)).map(done),
+        Command::Serve => block_on(serve::run(&sources)).map(done),
+        Command::User(command) => block_on(command.run(&Config::load(&sources)?)).map(done),
+        Command::Session(command) => block_on(command.run(&Config::load(&sources)?)).map(done),
+        Command::Key(command) => block_on(command.run(&Config::load(&sources)?)).map(done),
+        Command::Db(command) => command.run(&Config::load(&sources)?).map(done),
+    }
+}
+
+fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        // Only reads of the store block, and those are bounded by its connections.
+        .max_blocking_threads(8)
+        .build()
+        .context("cannot start the runtime")?
+        .block_on(work)
+}

@@ -1,0 +1,56 @@
+//! Data on standard output: tables for people, JSON for programs.
+
+use anyhow::Result;
+use serde_json::Value;
+
+/// Prints JSON, one document.
+pub(super) fn json(value: &Value) -> Result<()> {
+    println!("{}", serde_json::to_string_pretty(value)?);
+    Ok(())
+}
+
+/// Prints a list of objects as a table of those columns.
+pub(super) fn table(rows: &[Value], columns: &[(&str, &str)]) {
+    let cells: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| columns.iter().map(|(key, _)| cell(row.get(*key))).collect())
+        .collect();
+    let width = |column: usize, title: &str| {
+        let longest = cells.iter().filter_map(|row| row.get(column)).map(|c| c.chars().count());
+        longest.max().unwrap_or(0).max(title.len())
+    };
+    let widths: Vec<usize> =
+        columns.iter().enumerate().map(|(index, (_, title))| width(index, title)).collect();
+    let line = |texts: Vec<String>| {
+        let padded: Vec<String> =
+            texts.iter().zip(&widths).map(|(text, width)| format!("{text:<width$}")).collect();
+        println!("{}", padded.join("  ").trim_end());
+    };
+    line(columns.iter().map(|(_, title)| (*title).to_owned()).collect());
+    for row in cells {
+        line(row);
+    }
+}
+
+/// Prints one object, a field a line.
+pub(super) fn fields(value: &Value) {
+    let Value::Object(fields) = value else { return };
+    let width = fields.keys().map(String::len).max().unwrap_or(0);
+    for (name, value) in fields {
+        println!("{name:<width$}  {}", cell(Some(value)));
+    }
+}
+
+fn cell(value: Option<&Value>) -> String {
+    match value {
+        None | Some(Value::Null) => "-".to_owned(),
+        Some(Value::String(text)) if text.is_empty() => "-".to_owned(),
+        // What a client called itself, or a name, must not move the cursor.
+        Some(Value::String(text)) => text.chars().filter(|c| !c.is_control()).collect(),
+        Some(Value::Array(parts)) if parts.is_empty() => "-".to_owned(),
+        Some(Value::Array(parts)) => {
+            parts.iter().map(|part| cell(Some(part))).collect::<Vec<_>>().join(",")
+        }
+        Some(other) => other.to_string(),
+    }
+}

@@ -1,0 +1,101 @@
+//! `passmint serve`: the server as a process: log, signals, socket.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use super::control::ControlSocket;
+use crate::app::{self, Server};
+use crate::clock::SystemClock;
+use crate::config::{Config, Sources};
+use crate::http::listener::Tls;
+use crate::service::Services;
+use crate::telemetry::{self, LogLevel};
+
+pub(super) async fn run(sources: &Sources) -> Result<()> {
+    let config = Config::load(sources)?;
+    let log = telemetry::start_log(&config.log);
+    let services = app::open(config, Arc::new(SystemClock)).await?;
+    let server = Server::bind(services.clone(), None).await?;
+    let (public, admin) = server.urls()?;
+    let backend = services.parts.hashing.backend();
+    let running = Running::start(server, services, sources.clone(), log)?;
+    tracing::info!(public, admin, version = env!("CARGO_PKG_VERSION"), argon2 = %backend, "ready");
+    running.wait().await
+}
+
+/// A server that runs and listens to signals.
+pub(super) struct Running {
+    server: tokio::task::JoinHandle<Result<()>>,
+    control: tokio::task::JoinHandle<()>,
+}
+
+impl Running {
+    pub(super) fn start(
+        server: Server,
+        services: Services,
+        sources: Sources,
+        log: Option<LogLevel>,
+    ) -> Result<Self> {
+        let socket = services.settings.load().database.socket();
+        let control = tokio::spawn(ControlSocket::bind(&socket)?.serve(services.clone()));
+        let (stop, stopping) = watch::channel(false);
+        let reloader = Reloader { services, tls: server.tls(), sources, log };
+        tokio::spawn(async move {
+            if let Err(error) = reloader.listen(&stop).await {
+                tracing::error!(%error, "signals cannot be received");
+            }
+            stop.send_replace(true);
+        });
+        Ok(Self { server: tokio::spawn(server.run(stopping)), control })
+    }
+
+    /// Until a signal has stopped the server and everything accepted is answered.
+    pub(super) async fn wait(self) -> Result<()> {
+        let outcome = self.server.await.context("the server failed")?;
+        self.control.abort();
+        // The socket's file goes with the task.
+        drop(self.control.await);
+        tracing::info!("stopped");
+        outcome
+    }
+}
+
+struct Reloader {
+    services: Services,
+    tls: Tls,
+    sources: Sources,
+    log: Option<LogLevel>,
+}
+
+impl Reloader {
+    /// Returns when the server is to stop.
+    async fn listen(&self, stop: &watch::Sender<bool>) -> std::io::Result<()> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => self.reload(),
+            }
+        }
+        tracing::info!("stopping: answering what is under way");
+        stop.send_replace(true);
+        Ok(())
+    }
+
+    fn reload(&self) {
+        let loaded = Config::load(&self.sources).map_err(anyhow::Error::from);
+        let done = loaded.and_then(|new| {
+            app::reload(&self.services, &self.tls, self.log.as_ref(), new)
+        });
+        match done {
+            Ok(()) => tracing::info!("settings reloaded"),
+            Err(error) => tracing::error!("settings not reloaded, the old ones stay: {error:#}"),
+        }
+    }
+}

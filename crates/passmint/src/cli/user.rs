@@ -1,0 +1,260 @@
+//! `passmint user`
+
+use std::io::{BufRead as _, IsTerminal as _};
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, Subcommand};
+use serde_json::Value;
+
+use super::control::{self, Request};
+use super::output;
+use crate::config::Config;
+
+#[derive(Subcommand)]
+pub(super) enum User {
+    /// Add a user. Asks for the password on a terminal; otherwise prints a generated one once.
+    Add(Add),
+    /// List users.
+    List(Json),
+    /// Show one user.
+    Show(Named),
+    /// Change a user's profile, roles or own claims.
+    Set(Set),
+    /// Set a user's password, ending all sessions.
+    Passwd(Passwd),
+    /// Let a disabled user log in again; ended sessions stay ended.
+    Enable(Name),
+    /// Keep a user out, ending all sessions at once.
+    Disable(Name),
+    /// Delete a user, ending all sessions at once.
+    Delete(Name),
+}
+
+#[derive(Args)]
+pub(super) struct Json {
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub(super) struct Name {
+    /// The username.
+    name: String,
+}
+
+#[derive(Args)]
+pub(super) struct Named {
+    /// The username.
+    name: String,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub(super) struct Add {
+    /// The username: 1 to 150 visible characters.
+    name: String,
+    /// The e-mail address.
+    #[arg(long, default_value = "")]
+    email: String,
+    /// A role; may be given several times.
+    #[arg(long = "role")]
+    roles: Vec<String>,
+    /// Read the password from the first line of standard input.
+    #[arg(long)]
+    password_stdin: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub(super) struct Passwd {
+    /// The username.
+    name: String,
+    /// Read the password from the first line of standard input.
+    #[arg(long)]
+    password_stdin: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub(super) struct Set {
+    /// The username.
+    name: String,
+    /// New e-mail address.
+    #[arg(long)]
+    email: Option<String>,
+    /// New first name.
+    #[arg(long)]
+    first_name: Option<String>,
+    /// New last name.
+    #[arg(long)]
+    last_name: Option<String>,
+    /// The user's roles from now on; may be given several times.
+    #[arg(long = "role", conflicts_with = "no_roles")]
+    roles: Vec<String>,
+    /// Take all roles away.
+    #[arg(long)]
+    no_roles: bool,
+    /// Own claims of the user's tokens, as in org_id=7. JSON values are taken as such, anything else
+    /// as text; an empty value removes the claim.
+    #[arg(value_name = "CLAIM=VALUE")]
+    claims: Vec<String>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl User {
+    pub(super) async fn run(self, config: &Config) -> Result<()> {
+        match self {
+            Self::Add(add) => add.run(config).await,
+            Self::List(json) => list(config, json.json).await,
+            Self::Show(named) => {
+                let user = control::send(config, Request::UserShow { name: named.name }).await?;
+                show(&user, named.json)
+            }
+            Self::Set(set) => set.run(config).await,
+            Self::Passwd(passwd) => passwd.run(config).await,
+            Self::Enable(Name { name }) => {
+                control::send(config, Request::UserEnable { name: name.clone() }).await?;
+                eprintln!("{name} may log in again.");
+                Ok(())
+            }
+            Self::Disable(Name { name }) => {
+                control::send(config, Request::UserDisable { name: name.clone() }).await?;
+                eprintln!("{name} is disabled, and all sessions are ended.");
+                Ok(())
+            }
+            Self::Delete(Name { name }) => {
+                control::send(config, Request::UserDelete { name: name.clone() }).await?;
+                eprintln!("{name} is deleted, and all sessions are ended.");
+                Ok(())
+            }
+        }
+    }
+}
+
+fn show(user: &Value, json: bool) -> Result<()> {
+    if json {
+        return output::json(user);
+    }
+    output::fields(user);
+    Ok(())
+}
+
+async fn list(config: &Config, json: bool) -> Result<()> {
+    const PAGE: u32 = 1000;
+    let mut users = Vec::new();
+    let mut after = 0;
+    loop {
+        let page = control::send(config, Request::UserList { after, limit: PAGE }).await?;
+        let Value::Array(page) = page else { bail!("the server answered something else") };
+        after = page.last().and_then(|user| user.get("id")?.as_i64()).unwrap_or(after);
+        let full = page.len() == PAGE as usize;
+        users.extend(page);
+        if !full {
+            break;
+        }
+    }
+    if json {
+        return output::json(&Value::Array(users));
+    }
+    let columns =
+        [("id", "ID"), ("username", "USERNAME"), ("email", "EMAIL"), ("roles", "ROLES"), ("disabled_at", "DISABLED")];
+    output::table(&users, &columns);
+    Ok(())
+}
+
+impl Add {
+    async fn run(self, config: &Config) -> Result<()> {
+        let password = new_password(self.password_stdin)?;
+        let Self { name, email, roles, json, .. } = self;
+        let request = Request::UserAdd { name: name.clone(), email, roles, password };
+        let added = control::send(config, request).await?;
+        if json {
+            return output::json(&added);
+        }
+        let id = added.get("id").and_then(Value::as_i64).unwrap_or_default();
+        eprintln!("Added {name} with id {id}.");
+        tell_generated(&added);
+        Ok(())
+    }
+}
+
+impl Passwd {
+    async fn run(self, config: &Config) -> Result<()> {
+        let password = new_password(self.password_stdin)?;
+        let request = Request::UserPassword { name: self.name.clone(), password };
+        let changed = control::send(config, request).await?;
+        if self.json {
+            return output::json(&changed);
+        }
+        eprintln!("{} has a new password, and all sessions are ended.", self.name);
+        tell_generated(&changed);
+        Ok(())
+    }
+}
+
+fn tell_generated(answer: &Value) {
+    if let Some(password) = answer.get("password").and_then(Value::as_str) {
+        eprintln!("The password, shown only now:");
+        println!("{password}");
+    }
+}
+
+impl Set {
+    async fn run(self, config: &Config) -> Result<()> {
+        let mut claims = Vec::new();
+        for claim in &self.claims {
+            let Some((name, value)) = claim.split_once('=') else {
+                bail!("`{claim}` is no claim: write name=value");
+            };
+            let value = match value {
+                "" => Value::Null,
+                text => serde_json::from_str(text).unwrap_or_else(|_| Value::from(text)),
+            };
+            claims.push((name.to_owned(), value));
+        }
+        let roles = (self.no_roles || !self.roles.is_empty()).then_some(self.roles);
+        let request = Request::UserSet(Box::new(control::UserSet {
+            name: self.name,
+            email: self.email,
+            first_name: self.first_name,
+            last_name: self.last_name,
+            roles,
+            claims,
+        }));
+        show(&control::send(config, request).await?, self.json)
+    }
+}
+
+/// The password from standard input, or asked for on a terminal; `None`: generate one.
+fn new_password(stdin: bool) -> Result<Option<String>> {
+    if stdin {
+        let mut line = String::new();
+        std::io::stdin().lock().read_line(&mut line).context("cannot read standard input")?;
+        let password = line.strip_suffix('\n').unwrap_or(&line);
+        let password = password.strip_suffix('\r').unwrap_or(password);
+        if password.is_empty() {
+            bail!("standard input holds no password in its first line");
+        }
+        return Ok(Some(password.to_owned()));
+    }
+    if !std::io::stdin().is_terminal() {
+        return Ok(None);
+    }
+    let first = rpassword::prompt_password("Password (empty: generate one): ")?;
+    if first.is_empty() {
+        return Ok(None);
+    }
+    if rpassword::prompt_password("Once more: ")? != first {
+        bail!("the two passwords differ");
+    }
+    Ok(Some(first))
+}

@@ -1,0 +1,405 @@
+//! Threads and queue in front of the core.
+//!
+//! A job that would wait longer than `max_wait` is refused at once, before any work; one whose caller
+//! went away costs nothing. The threads run at low priority, so that refresh and verify go first,
+//! and give their memory back when there has been nothing to do for a while.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::constant_time;
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::oneshot;
+
+use super::core::{Backend, Core};
+use super::phc::{Argon2Params, Parsed, SALT, TAG};
+use crate::crypto::random;
+use crate::domain::secret::{Password, PasswordHash};
+
+/// How nice the hashing threads are (`nice(2)`): the work that is cheap goes first.
+const NICENESS: i32 = 10;
+/// After this long without work a thread gives its memory back.
+const REST_AFTER: Duration = Duration::from_secs(20);
+/// What a hash is thought to take before one has been measured.
+const FIRST_GUESS: Duration = Duration::from_millis(20);
+
+/// Size and price.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolSettings {
+    /// How many threads.
+    pub threads: usize,
+    /// The price of a new hash, and of a refused login.
+    pub params: Argon2Params,
+}
+
+/// There is no room for another login now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the hashing queue is full")]
+pub struct Overloaded {
+    /// When it is worth trying again.
+    pub retry_after: Duration,
+}
+
+/// What checking a password found.
+#[derive(Debug)]
+pub enum Verification {
+    /// It matches; with a better hash when the stored one is not of today's price.
+    Match(Option<PasswordHash>),
+    /// It does not, or there was nothing to match.
+    NoMatch,
+}
+
+/// How busy the pool is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PoolState {
+    /// Jobs that wait.
+    pub queued: usize,
+    /// What a hash takes, smoothed.
+    pub hash_time: Duration,
+}
+
+enum Work {
+    /// `None`: nothing to match, but the same price is paid.
+    Verify(Password, Option<PasswordHash>, oneshot::Sender<Result<Verification, Overloaded>>),
+    Hash(Password, oneshot::Sender<Result<PasswordHash, Overloaded>>),
+}
+
+struct Job {
+    work: Work,
+    deadline: Instant,
+}
+
+struct State {
+    queue: VecDeque<Job>,
+    /// Jobs that are being hashed.
+    running: usize,
+    /// Memory units in use; the budget is one unit a thread.
+    units: usize,
+    hash_time: Duration,
+    closed: bool,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    /// A job came, or the pool was closed.
+    arrived: Condvar,
+    /// Memory units were given back.
+    freed: Condvar,
+    settings: PoolSettings,
+    backend: Backend,
+}
+
+/// The pool. Its threads end when it is dropped, after the jobs they are at.
+pub struct HashingPool {
+    shared: Arc<Shared>,
+}
+
+impl HashingPool {
+    /// Starts the threads.
+    pub fn start(settings: PoolSettings) -> std::io::Result<Self> {
+        let backend = Backend::choose();
+        if backend == Backend::Portable {
+            tracing::warn!("the SIMD Argon2 core failed its check; logins are slower than they could be");
+        }
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State {
+                queue: VecDeque::new(),
+                running: 0,
+                units: 0,
+                hash_time: FIRST_GUESS,
+                closed: false,
+            }),
+            arrived: Condvar::new(),
+            freed: Condvar::new(),
+            settings,
+            backend,
+        });
+        for number in 0..settings.threads.max(1) {
+            let shared = Arc::clone(&shared);
+            thread::Builder::new().name(format!("hasher-{number}")).spawn(move || shared.work())?;
+        }
+        Ok(Self { shared })
+    }
+
+    /// The implementation in use.
+    pub fn backend(&self) -> Backend {
+        self.shared.backend
+    }
+
+    /// How busy it is.
+    pub fn state(&self) -> PoolState {
+        let state = self.shared.state.lock();
+        PoolState { queued: state.queue.len(), hash_time: state.hash_time }
+    }
+
+    /// Checks a password against a hash; `None` costs the same and never matches.
+    pub async fn verify(
+        &self,
+        password: Password,
+        hash: Option<PasswordHash>,
+        max_wait: Duration,
+    ) -> Result<Verification, Overloaded> {
+        let (answer, receiver) = oneshot::channel();
+        self.submit(Work::Verify(password, hash, answer), max_wait)?;
+        receiver.await.unwrap_or(Err(Overloaded { retry_after: max_wait }))
+    }
+
+    /// Hashes a new password at today's price.
+    pub async fn hash(
+        &self,
+        password: Password,
+        max_wait: Duration,
+    ) -> Result<PasswordHash, Overloaded> {
+        let (answer, receiver) = oneshot::channel();
+        self.submit(Work::Hash(password, answer), max_wait)?;
+        receiver.await.unwrap_or(Err(Overloaded { retry_after: max_wait }))
+    }
+
+    fn submit(&self, work: Work, max_wait: Duration) -> Result<(), Overloaded> {
+        let mut state = self.shared.state.lock();
+        let expected = self.shared.expected_wait(&state);
+        if expected > max_wait {
+            return Err(Overloaded { retry_after: expected.saturating_sub(max_wait) });
+        }
+        state.queue.push_back(Job { work, deadline: Instant::now() + max_wait });
+        drop(state);
+        self.shared.arrived.notify_one();
+        Ok(())
+    }
+}
+
+impl Drop for HashingPool {
+    fn drop(&mut self) {
+        let mut state = self.shared.state.lock();
+        state.closed = true;
+        state.queue.clear();
+        drop(state);
+        self.shared.arrived.notify_all();
+    }
+}
+
+impl Shared {
+    /// How long a job that came now would wait for its turn.
+    fn expected_wait(&self, state: &State) -> Duration {
+        let threads = self.settings.threads.max(1);
+        let ahead = state.queue.len() + state.running;
+        if ahead < threads {
+            return Duration::ZERO;
+        }
+        let rounds = u32::try_from((ahead + 1 - threads).div_ceil(threads)).unwrap_or(u32::MAX);
+        state.hash_time.saturating_mul(rounds)
+    }
+
+    /// A thread's life.
+    fn work(&self) {
+        // Refused where the sandbox forbids it; then the threads are merely not nicer.
+        let _ = rustix::process::setpriority_process(None, NICENESS);
+        let mut core = Core::new(self.backend);
+        while let Some(job) = self.next_job(&mut core) {
+            self.run(job, &mut core);
+        }
+    }
+
+    /// Waits for a job whose caller still waits; `None` when the pool is closed.
+    fn next_job(&self, core: &mut Core) -> Option<Job> {
+        let mut state = self.state.lock();
+        loop {
+            if state.closed {
+                return None;
+            }
+            match state.queue.pop_front() {
+                Some(job) if job.work.is_abandoned() => {}
+                Some(job) if job.deadline < Instant::now() => {
+                    let retry_after = self.expected_wait(&state).max(Duration::from_secs(1));
+                    job.work.refuse(Overloaded { retry_after });
+                }
+                Some(job) => {
+                    state.running += 1;
+                    return Some(job);
+                }
+                None => {
+                    if self.arrived.wait_for(&mut state, REST_AFTER).timed_out() {
+                        core.rest();
+                    }
+                }
+            }
+        }
+    }
+
+    fn run(&self, job: Job, core: &mut Core) {
+        let started = Instant::now();
+        let usual = match job.work {
+            Work::Verify(password, hash, answer) => {
+                let (verification, usual) = self.verify(core, &password, hash.as_ref());
+                drop(answer.send(Ok(verification)));
+                usual
+            }
+            Work::Hash(password, answer) => {
+                // Dropping the answer tells the caller that there is none.
+                if let Some(hash) = self.hash(core, &password) {
+                    drop(answer.send(Ok(hash)));
+                }
+                true
+            }
+        };
+        let mut state = self.state.lock();
+        state.running -= 1;
+        if usual {
+            // An eighth of the newest: quick enough to follow a slower machine, calm under noise.
+            state.hash_time = (state.hash_time * 7 + started.elapsed()) / 8;
+        }
+    }
+
+    /// The verdict, and whether the work was of the usual price.
+    fn verify(
+        &self,
+        core: &mut Core,
+        password: &Password,
+        hash: Option<&PasswordHash>,
+    ) -> (Verification, bool) {
+        let today = self.settings.params;
+        let parsed = hash.and_then(Parsed::read);
+        let known = parsed.is_some();
+        // The same work for a user that does not exist, at today's price.
+        let parsed = parsed.unwrap_or_else(|| Parsed {
+            params: today,
+            salt: vec![0; SALT],
+            tag: vec![0; TAG],
+        });
+        let mut tag = vec![0; parsed.tag.len()];
+        let usual = parsed.params == today;
+        let computed = self.within_budget(parsed.params, core, |core| {
+            core.hash(parsed.params, password.expose().as_bytes(), &parsed.salt, &mut tag)
+        });
+        if let Err(error) = &computed {
+            tracing::error!(%error, "a password could not be checked");
+        }
+        let equal = constant_time::verify_slices_are_equal(&tag, &parsed.tag).is_ok();
+        if !(computed.is_ok() && equal && known) {
+            return (Verification::NoMatch, usual);
+        }
+        let better = if usual { None } else { self.hash(core, password) };
+        (Verification::Match(better), usual)
+    }
+
+    fn hash(&self, core: &mut Core, password: &Password) -> Option<PasswordHash> {
+        let params = self.settings.params;
+        let mut tag = vec![0; TAG];
+        let salt = random::bytes::<SALT>().ok()?.to_vec();
+        let computed = self.within_budget(params, core, |core| {
+            core.hash(params, password.expose().as_bytes(), &salt, &mut tag)
+        });
+        match computed {
+            Ok(()) => Some(Parsed { params, salt, tag }.write()),
+            Err(error) => {
+                tracing::error!(%error, "a password could not be hashed");
+                None
+            }
+        }
+    }
+
+    /// Runs `work` when the memory it takes fits beside the others': the pool as a whole never takes
+    /// more than threads × today's price, or one hash alone that is dearer than all that.
+    fn within_budget<T>(
+        &self,
+        params: Argon2Params,
+        core: &mut Core,
+        work: impl FnOnce(&mut Core) -> T,
+    ) -> T {
+        let budget = self.settings.threads.max(1);
+        let unit = self.settings.params.memory_kib.max(1);
+        let weight = (params.memory_kib.div_ceil(unit) as usize).clamp(1, budget);
+        let mut state = self.state.lock();
+        while state.units + weight > budget {
+            self.freed.wait(&mut state);
+        }
+        state.units += weight;
+        drop(state);
+        let result = work(core);
+        if weight > 1 {
+            core.rest();
+        }
+        self.state.lock().units -= weight;
+        self.freed.notify_all();
+        result
+    }
+}
+
+impl Work {
+    fn is_abandoned(&self) -> bool {
+        match self {
+            Self::Verify(.., answer) => answer.is_closed(),
+            Self::Hash(_, answer) => answer.is_closed(),
+        }
+    }
+
+    fn refuse(self, overloaded: Overloaded) {
+        match self {
+            Self::Verify(.., answer) => drop(answer.send(Err(overloaded))),
+            Self::Hash(_, answer) => drop(answer.send(Err(overloaded))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHEAP: Argon2Params = Argon2Params { memory_kib: 64, passes: 1, lanes: 1 };
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn pool(params: Argon2Params) -> HashingPool {
+        HashingPool::start(PoolSettings { threads: 1, params }).unwrap()
+    }
+
+    fn password(text: &str) -> Password {
+        Password::new(text.to_owned())
+    }
+
+    #[tokio::test]
+    async fn right_wrong_and_nobody() {
+        let pool = pool(CHEAP);
+        let hash = pool.hash(password("right"), SECOND).await.unwrap();
+        let verify = |text, hash| pool.verify(password(text), hash, SECOND);
+        let found = verify("right", Some(hash.clone())).await.unwrap();
+        assert!(matches!(found, Verification::Match(None)));
+        assert!(matches!(verify("wrong", Some(hash)).await.unwrap(), Verification::NoMatch));
+        assert!(matches!(verify("right", None).await.unwrap(), Verification::NoMatch));
+        let garbage = PasswordHash::new("!".to_owned());
+        assert!(matches!(verify("right", Some(garbage)).await.unwrap(), Verification::NoMatch));
+    }
+
+    #[tokio::test]
+    async fn a_hash_of_another_price_is_replaced_by_one_of_today() {
+        let old = pool(CHEAP).hash(password("right"), SECOND).await.unwrap();
+        let today = Argon2Params { memory_kib: 128, ..CHEAP };
+        let pool = pool(today);
+        let Verification::Match(Some(better)) =
+            pool.verify(password("right"), Some(old), SECOND).await.unwrap()
+        else {
+            panic!("no better hash");
+        };
+        assert_eq!(Parsed::read(&better).unwrap().params, today);
+        let found = pool.verify(password("right"), Some(better), SECOND).await.unwrap();
+        assert!(matches!(found, Verification::Match(None)));
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_refuses_at_once() {
+        let pool = Arc::new(pool(Argon2Params { memory_kib: 19_456, passes: 2, lanes: 1 }));
+        let wait = Duration::from_millis(100);
+        let tasks: Vec<_> = (0..100)
+            .map(|_| {
+                let pool = Arc::clone(&pool);
+                tokio::spawn(async move { pool.verify(password("any"), None, wait).await })
+            })
+            .collect();
+        let mut refused = 0;
+        for task in tasks {
+            refused += usize::from(task.await.unwrap().is_err());
+        }
+        assert!((10..100).contains(&refused), "{refused} of 100 refused");
+    }
+}

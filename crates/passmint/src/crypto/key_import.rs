@@ -1,0 +1,84 @@
+//! Reads keys that an operator brings: PEM private or public keys, raw secrets for HS256.
+
+use passmint_verify::Algorithm;
+use rustls_pki_types::pem::{PemObject as _, SectionKind};
+
+use super::signing_key::{NewSecret, SigningError, from_secret, public_jwk};
+use crate::domain::secret::SecretBytes;
+
+/// Why a file is not imported.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    /// No PEM in it.
+    #[error("the file holds no PEM key (-----BEGIN PRIVATE KEY----- or -----BEGIN PUBLIC KEY-----)")]
+    NotPem,
+    /// A PEM section of another kind.
+    #[error("the file holds no private or public key but another PEM section")]
+    OtherSection,
+    /// The key does not fit.
+    #[error("this is not a usable {0} key: {1}")]
+    NotThatKey(Algorithm, String),
+    /// A signing key was wanted.
+    #[error("this is a public key: it can only be imported with --verify-only")]
+    PublicOnly,
+}
+
+/// A key as it came.
+pub enum Imported {
+    /// Can sign.
+    Private(NewSecret),
+    /// Can only verify.
+    Public {
+        /// `kid`.
+        kid: String,
+        /// As the store keeps it.
+        public: Vec<u8>,
+    },
+}
+
+/// Reads the file's `content` as a key of that algorithm. A raw HS256 secret loses one line end,
+/// which editors and shells add.
+pub fn read(algorithm: Algorithm, content: &[u8]) -> Result<Imported, ImportError> {
+    if algorithm.is_symmetric() {
+        let secret = content.strip_suffix(b"\n").unwrap_or(content);
+        let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
+        return private(algorithm, secret);
+    }
+    let (kind, der) = <(SectionKind, Vec<u8>)>::from_pem_slice(content).map_err(|_| ImportError::NotPem)?;
+    match kind {
+        SectionKind::PrivateKey | SectionKind::EcPrivateKey | SectionKind::RsaPrivateKey => {
+            private(algorithm, &der)
+        }
+        SectionKind::PublicKey => public(algorithm, &der),
+        _ => Err(ImportError::OtherSection),
+    }
+}
+
+fn private(algorithm: Algorithm, secret: &[u8]) -> Result<Imported, ImportError> {
+    from_secret(algorithm, SecretBytes::new(secret.to_vec()))
+        .map(Imported::Private)
+        .map_err(|error: SigningError| ImportError::NotThatKey(algorithm, error.to_string()))
+}
+
+/// What stands before the key in a `SubjectPublicKeyInfo` of P-256 (RFC 5480): the same 26 bytes for
+/// every uncompressed point, the last of them already the point's.
+const P256_SPKI: [u8; 26] = [
+    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a,
+    0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
+];
+/// The same of Ed25519 (RFC 8410).
+const ED25519_SPKI: [u8; 12] =
+    [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+
+fn public(algorithm: Algorithm, spki: &[u8]) -> Result<Imported, ImportError> {
+    let wrong = |why: &str| ImportError::NotThatKey(algorithm, why.to_owned());
+    let bytes = match algorithm {
+        Algorithm::Es256 => spki.strip_prefix(&P256_SPKI),
+        Algorithm::EdDsa => spki.strip_prefix(&ED25519_SPKI),
+        Algorithm::Rs256 | Algorithm::Hs256 => Some(spki),
+    };
+    let bytes = bytes.ok_or_else(|| wrong("the public key is of another type"))?;
+    super::signing_key::public_key(algorithm, bytes).map_err(|error| wrong(&error.to_string()))?;
+    let jwk = public_jwk(algorithm, bytes).map_err(|error| wrong(&error.to_string()))?;
+    Ok(Imported::Public { kid: jwk.kid, public: bytes.to_vec() })
+}

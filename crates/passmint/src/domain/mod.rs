@@ -1,0 +1,11 @@
+//! What things are: newtypes, states, rules.
+//!
+//! Pure and synchronous: no I/O, no clock (`now` is a value passed in), no knowledge of any other
+//! room. Everyone may know this room.
+
+pub mod key;
+pub mod revocation;
+pub mod secret;
+pub mod session;
+pub mod time;
+pub mod user;

@@ -1,0 +1,139 @@
+//! Things that must never be printed: their `Debug` says nothing, they have no `Display`, they
+//! cannot be serialised, and they are wiped when dropped.
+
+use std::fmt;
+
+use zeroize::Zeroizing;
+
+/// The most bytes a text field, and so a password, may have (contract section 0).
+pub const MAX_TEXT_BYTES: usize = 1024;
+
+/// A password in plain text, exactly as it was sent: never trimmed, never folded.
+#[derive(Clone)]
+pub struct Password(Zeroizing<String>);
+
+impl Password {
+    /// Takes the text as it is.
+    pub fn new(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+
+    /// The text, for hashing.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(..)")
+    }
+}
+
+/// Key material or another secret of any length.
+#[derive(Clone)]
+pub struct SecretBytes(Zeroizing<Vec<u8>>);
+
+impl SecretBytes {
+    /// Takes the bytes as they are.
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+
+    /// The bytes, for the one that uses them.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SecretBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretBytes(..)")
+    }
+}
+
+/// A stored password hash: a PHC string. Not a secret to the server, but nobody else's business.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PasswordHash(String);
+
+impl PasswordHash {
+    /// Takes a PHC string.
+    pub fn new(phc: String) -> Self {
+        Self(phc)
+    }
+
+    /// The PHC string, for the store and the hasher.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for PasswordHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PasswordHash(..)")
+    }
+}
+
+/// Why a new password is refused, in words for the person who chose it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WeakPassword {
+    /// Too few characters (NIST SP 800-63B-4 section 3.1.1.2).
+    #[error("This password is too short: it must have at least {0} characters.")]
+    TooShort(usize),
+    /// Longer than what is ever hashed.
+    #[error("This password is too long: it may have at most {MAX_TEXT_BYTES} bytes.")]
+    TooLong,
+    /// Not a text that can be typed.
+    #[error("This password holds a NUL character.")]
+    Nul,
+    /// The first thing an attacker tries.
+    #[error("This password is the username.")]
+    Username,
+}
+
+/// Checks a new password against the length rule and the username. Existing ones are never judged.
+pub fn check_new_password(
+    password: &Password,
+    username: &str,
+    min_length: usize,
+) -> Result<(), WeakPassword> {
+    let text = password.expose();
+    if text.contains('\0') {
+        return Err(WeakPassword::Nul);
+    }
+    if text.len() > MAX_TEXT_BYTES {
+        return Err(WeakPassword::TooLong);
+    }
+    if text.chars().count() < min_length {
+        return Err(WeakPassword::TooShort(min_length));
+    }
+    if text.to_lowercase() == username.to_lowercase() {
+        return Err(WeakPassword::Username);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_do_not_print() {
+        let shown = format!(
+            "{:?} {:?} {:?}",
+            Password::new("hunter2hunter2".into()),
+            SecretBytes::new(vec![104, 117]),
+            PasswordHash::new("$argon2id$hunter2".into())
+        );
+        assert_eq!(shown, "Password(..) SecretBytes(..) PasswordHash(..)");
+    }
+
+    #[test]
+    fn new_passwords_are_counted_in_characters() {
+        let check = |text: &str| check_new_password(&Password::new(text.into()), "asha", 15);
+        assert_eq!(check("пароль пароль!!"), Ok(()));
+        assert_eq!(check("пароль"), Err(WeakPassword::TooShort(15)));
+        assert_eq!(check(&"x".repeat(1025)), Err(WeakPassword::TooLong));
+        assert_eq!(check("fifteen char\0ab"), Err(WeakPassword::Nul));
+    }
+}

@@ -1,0 +1,237 @@
+//! Users: who may log in, under which name, and what their tokens say about them.
+
+use std::fmt;
+
+use serde_json::{Map, Value};
+use unicode_normalization::UnicodeNormalization;
+use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
+
+use super::secret::PasswordHash;
+use super::time::Timestamp;
+
+/// A user's id: never reused. `sub` and `user_id` of the user's tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UserId(pub i64);
+
+impl fmt::Display for UserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The most characters a new username may have.
+pub const MAX_USERNAME_CHARS: usize = 150;
+
+/// A username in its one canonical form: outer white space dropped, then NFKC. Case counts.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Username(String);
+
+/// Why a new username is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadUsername {
+    /// Nothing but white space.
+    #[error("a username needs at least one character")]
+    Empty,
+    /// Over [`MAX_USERNAME_CHARS`].
+    #[error("a username has at most {MAX_USERNAME_CHARS} characters")]
+    TooLong,
+    /// A control, format or unassigned character, or a line or paragraph separator.
+    #[error("a username may not hold control or invisible characters")]
+    Invisible,
+}
+
+impl Username {
+    /// The canonical form of what somebody typed, for look-up. Any text has one.
+    pub fn canonical(typed: &str) -> Self {
+        Self(typed.trim().nfkc().collect::<String>().trim().to_owned())
+    }
+
+    /// The canonical form, if it may be the name of a new user.
+    pub fn for_new_user(typed: &str) -> Result<Self, BadUsername> {
+        let name = Self::canonical(typed);
+        if name.0.is_empty() {
+            return Err(BadUsername::Empty);
+        }
+        if name.0.chars().count() > MAX_USERNAME_CHARS {
+            return Err(BadUsername::TooLong);
+        }
+        if name.0.chars().any(is_invisible) {
+            return Err(BadUsername::Invisible);
+        }
+        Ok(name)
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The form in which two names that differ only in case are the same. Going up first makes
+    /// `ß` and `ss`, or the two small sigmas, the same too.
+    pub fn folded(&self) -> String {
+        let upper: String = self.0.chars().flat_map(char::to_uppercase).collect();
+        upper.chars().flat_map(char::to_lowercase).nfkc().collect()
+    }
+}
+
+impl fmt::Display for Username {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn is_invisible(character: char) -> bool {
+    // Letters and marks that are drawn as nothing although their category is visible.
+    const BLANK: [char; 7] =
+        ['\u{115f}', '\u{1160}', '\u{3164}', '\u{ffa0}', '\u{034f}', '\u{2800}', '\u{17b4}'];
+    let variation_selector = matches!(character, '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}');
+    variation_selector
+        || BLANK.contains(&character)
+        || matches!(
+            character.general_category(),
+            GeneralCategory::Control
+                | GeneralCategory::Format
+                | GeneralCategory::Unassigned
+                | GeneralCategory::PrivateUse
+                | GeneralCategory::LineSeparator
+                | GeneralCategory::ParagraphSeparator
+        )
+}
+
+/// A user as the store keeps it.
+#[derive(Clone, Debug)]
+pub struct User {
+    /// Never reused.
+    pub id: UserId,
+    /// Canonical.
+    pub username: Username,
+    /// May be empty; not unique.
+    pub email: String,
+    /// May be empty.
+    pub first_name: String,
+    /// May be empty.
+    pub last_name: String,
+    /// In the order they were given.
+    pub roles: Vec<String>,
+    /// Own claims that every token of the user carries.
+    pub claims: Claims,
+    /// Raised by whatever ends all of the user's sessions; `uep` in tokens.
+    pub epoch: u64,
+    /// Raised by every change of the password.
+    pub password_version: u64,
+    /// Set while the user may not log in.
+    pub disabled_at: Option<Timestamp>,
+    /// When the user was added.
+    pub created_at: Timestamp,
+}
+
+/// A user together with the hash that a login is checked against.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    /// Who it is.
+    pub user: User,
+    /// What the password must match.
+    pub hash: PasswordHash,
+}
+
+/// Names that a user's own claims may not take: those the server writes itself, and those that
+/// clients of this API read as something else (contract section 0).
+const RESERVED_CLAIMS: [&str; 22] = [
+    "iss", "sub", "aud", "exp", "nbf", "iat", "jti", "sid", "gen", "uep", "roles", "user_id",
+    "username", "email", "orig_iat", "token_type", "client_id", "scope", "access", "access_token",
+    "first_name", "last_name",
+];
+
+/// Why an own claim is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadClaim {
+    /// The server writes this one itself.
+    #[error("`{0}` is a claim that Passmint writes itself; choose another name")]
+    Reserved(String),
+    /// Names are plain: letters, digits, `_`, `-`, `.`, `:`, `/`, at most 64.
+    #[error("`{0}` is no name for a claim: use 1 to 64 letters, digits, `_`, `-`, `.`, `:` or `/`")]
+    Name(String),
+    /// All own claims together are too large for a header.
+    #[error("the claims of one user may take at most 2048 bytes together")]
+    TooLarge,
+}
+
+/// A user's own claims, in the order they were set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Claims(Map<String, Value>);
+
+impl Claims {
+    /// From the JSON object the store keeps; anything else counts as none.
+    pub fn from_json(json: &str) -> Self {
+        Self(serde_json::from_str(json).unwrap_or_default())
+    }
+
+    /// As the JSON object the store keeps.
+    pub fn to_json(&self) -> String {
+        Value::Object(self.0.clone()).to_string()
+    }
+
+    /// Name and value of each.
+    pub fn iter(&self) -> impl Iterator<Item = (&String, &Value)> {
+        self.0.iter()
+    }
+
+    /// Sets one claim; a JSON null takes it away.
+    pub fn set(&mut self, name: &str, value: Value) -> Result<(), BadClaim> {
+        const MAX_BYTES: usize = 2048;
+        if RESERVED_CLAIMS.contains(&name) {
+            return Err(BadClaim::Reserved(name.to_owned()));
+        }
+        let plain = |c: char| c.is_ascii_alphanumeric() || "_-.:/".contains(c);
+        if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
+            return Err(BadClaim::Name(name.to_owned()));
+        }
+        if value.is_null() {
+            self.0.shift_remove(name);
+            return Ok(());
+        }
+        let before = self.0.insert(name.to_owned(), value);
+        if self.to_json().len() > MAX_BYTES {
+            match before {
+                Some(value) => self.0.insert(name.to_owned(), value),
+                None => self.0.shift_remove(name),
+            };
+            return Err(BadClaim::TooLarge);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_canonical_form() {
+        assert_eq!(Username::canonical("  Ａsha\u{3000}").as_str(), "Asha");
+        assert_ne!(Username::canonical("Asha"), Username::canonical("asha"));
+        assert_eq!(Username::canonical("STRASSE").folded(), Username::canonical("straße").folded());
+    }
+
+    #[test]
+    fn new_names_are_visible_and_bounded() {
+        assert_eq!(Username::for_new_user(" \u{a0} "), Err(BadUsername::Empty));
+        assert_eq!(Username::for_new_user(&"x".repeat(151)), Err(BadUsername::TooLong));
+        for hidden in ["a\u{200b}b", "a\u{7}b", "a\u{202e}b", "a\u{feff}b", "a\u{3164}b", "a\nb"] {
+            assert_eq!(Username::for_new_user(hidden), Err(BadUsername::Invisible), "{hidden:?}");
+        }
+        assert_eq!(Username::for_new_user(&"é".repeat(150)).map(|n| n.as_str().len()), Ok(300));
+    }
+
+    #[test]
+    fn reserved_claims_are_refused_and_null_removes() {
+        let mut claims = Claims::default();
+        assert_eq!(claims.set("uep", 1.into()), Err(BadClaim::Reserved("uep".into())));
+        assert_eq!(claims.set("a b", 1.into()), Err(BadClaim::Name("a b".into())));
+        claims.set("org_id", 7.into()).unwrap();
+        assert_eq!(claims.set("big", "x".repeat(3000).into()), Err(BadClaim::TooLarge));
+        assert_eq!(claims.to_json(), r#"{"org_id":7}"#);
+        claims.set("org_id", Value::Null).unwrap();
+        assert_eq!(claims.to_json(), "{}");
+    }
+}

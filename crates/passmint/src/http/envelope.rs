@@ -1,0 +1,197 @@
+//! What every answer of the public listener needs: request id, headers, CORS, counting, and the one
+//! place where the cause of a failure is logged. A panic ends as a 500 here.
+
+use std::hash::{BuildHasher as _, Hasher as _};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use axum::extract::{FromRef, Request, State};
+use axum::http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
+    ACCESS_CONTROL_REQUEST_METHOD, ALLOW, CACHE_CONTROL, CONNECTION, ORIGIN, VARY,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use futures_util::FutureExt as _;
+use tracing::Instrument as _;
+
+use super::error::{ApiError, Cause};
+use crate::config::Config;
+use crate::service::key::KeyService;
+use crate::service::session::SessionService;
+use crate::service::token::TokenService;
+use crate::service::user::UserService;
+use crate::service::{Services, Settings};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Whether the server takes new work.
+#[derive(Debug, Default)]
+pub struct Health {
+    draining: AtomicBool,
+}
+
+impl Health {
+    /// Turns readiness off, before the server stops.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the server is about to stop.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+}
+
+/// What the handlers of a listener are given.
+#[derive(Clone)]
+pub struct PublicState {
+    services: Services,
+    health: Arc<Health>,
+    ids: Arc<RequestIds>,
+}
+
+impl PublicState {
+    /// For those services.
+    pub fn new(services: Services, health: Arc<Health>) -> Self {
+        Self { services, health, ids: Arc::new(RequestIds::default()) }
+    }
+}
+
+macro_rules! part_of_state {
+    ($part:ty, $take:expr) => {
+        impl FromRef<PublicState> for $part {
+            fn from_ref(state: &PublicState) -> Self {
+                let take: fn(&PublicState) -> Self = $take;
+                take(state)
+            }
+        }
+    };
+}
+
+part_of_state!(TokenService, |state| state.services.tokens.clone());
+part_of_state!(SessionService, |state| state.services.sessions.clone());
+part_of_state!(UserService, |state| state.services.users.clone());
+part_of_state!(KeyService, |state| state.services.keys.clone());
+part_of_state!(Settings, |state| Arc::clone(&state.services.settings));
+part_of_state!(Services, |state| state.services.clone());
+part_of_state!(Arc<Health>, |state| Arc::clone(&state.health));
+
+/// Makes request ids: unique to the process and its number, not secret.
+struct RequestIds {
+    process: u64,
+    next: AtomicU64,
+}
+
+impl Default for RequestIds {
+    fn default() -> Self {
+        let process = std::hash::RandomState::new().build_hasher().finish();
+        Self { process, next: AtomicU64::new(1) }
+    }
+}
+
+impl RequestIds {
+    fn of(&self, headers: &HeaderMap) -> HeaderValue {
+        let sane = |value: &&HeaderValue| {
+            (1..=128).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic)
+        };
+        if let Some(given) = headers.get(REQUEST_ID).filter(sane) {
+            return given.clone();
+        }
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let made = format!("{:016x}{number:08x}", self.process);
+        HeaderValue::from_str(&made).unwrap_or(HeaderValue::from_static("none"))
+    }
+}
+
+/// Wraps every request; a layer around the whole router.
+pub async fn envelope(State(state): State<PublicState>, request: Request, next: Next) -> Response {
+    let id = state.ids.of(request.headers());
+    let span = tracing::info_span!("request", request_id = id.to_str().unwrap_or_default());
+    let cors = Cors::of(&request, &state.services.settings.load());
+    let http1 = request.version() <= Version::HTTP_11;
+    let (method, path) = (request.method().clone(), tracing::enabled!(tracing::Level::DEBUG));
+    let path = path.then(|| request.uri().path().to_owned());
+
+    let work = AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span.clone()).await;
+    let mut response = work.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        ApiError::Internal(format!("panic: {}", text.unwrap_or("no message"))).into_response()
+    });
+
+    let status = response.status();
+    if let Some(Cause(cause)) = response.extensions_mut().remove::<Cause>() {
+        span.in_scope(|| tracing::error!(%method, status = status.as_u16(), cause, "request failed"));
+    }
+    if let Some(path) = path {
+        span.in_scope(|| tracing::debug!(%method, path, status = status.as_u16(), "answered"));
+    }
+    state.services.metrics.response(status.as_u16());
+    let headers = response.headers_mut();
+    cors.apply(headers);
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(REQUEST_ID, id);
+    if http1 && state.health.is_draining() {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// What the Fetch standard's CORS protocol wants to hear about one request.
+enum Cors {
+    /// A path that no script of another origin has to do with (`/forward-auth`).
+    None,
+    Applies {
+        /// `Access-Control-Allow-Origin`, when the request has an allowed origin.
+        origin: Option<HeaderValue>,
+        /// For a preflight: the headers it asks for.
+        preflight: Option<Option<HeaderValue>>,
+    },
+}
+
+impl Cors {
+    fn of(request: &Request, config: &Config) -> Self {
+        let path = request.uri().path();
+        if !path.starts_with("/api/") && !path.starts_with("/.well-known/") {
+            return Self::None;
+        }
+        let headers = request.headers();
+        let origin = headers.get(ORIGIN).and_then(|origin| {
+            let allowed = &config.server.cors_origins;
+            if allowed.iter().any(|allowed| allowed == "*") {
+                return Some(HeaderValue::from_static("*"));
+            }
+            allowed.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes())
+                .then(|| origin.clone())
+        });
+        let asks = headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
+        let preflight = (request.method() == Method::OPTIONS && asks)
+            .then(|| headers.get(ACCESS_CONTROL_REQUEST_HEADERS).cloned());
+        Self::Applies { origin, preflight }
+    }
+
+    fn apply(self, headers: &mut HeaderMap) {
+        let Self::Applies { origin, preflight } = self else { return };
+        headers.append(VARY, HeaderValue::from_static("Origin"));
+        let Some(origin) = origin else { return };
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(
+            ACCESS_CONTROL_EXPOSE_HEADERS,
+            HeaderValue::from_static("Retry-After, X-Request-Id, WWW-Authenticate"),
+        );
+        let Some(asked) = preflight else { return };
+        if let Some(methods) = headers.get(ALLOW).cloned() {
+            headers.insert(ACCESS_CONTROL_ALLOW_METHODS, methods);
+        }
+        if let Some(asked) = asked {
+            headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, asked);
+        }
+        headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+    }
+}

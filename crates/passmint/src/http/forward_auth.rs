@@ -1,0 +1,58 @@
+//! The answer for proxies: who is it, in headers (contract section 4).
+
+use axum::extract::Path;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+
+use super::error::ApiError;
+use super::extract::Caller;
+
+/// What cannot stand in a header as it is; beyond ASCII everything is encoded anyway.
+const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'%');
+
+const USER_ID: HeaderName = HeaderName::from_static("x-auth-user-id");
+const USER: HeaderName = HeaderName::from_static("x-auth-user");
+const EMAIL: HeaderName = HeaderName::from_static("x-auth-email");
+const ROLES: HeaderName = HeaderName::from_static("x-auth-roles");
+const SESSION: HeaderName = HeaderName::from_static("x-auth-session");
+
+/// `/forward-auth`, any method, whatever follows.
+pub(super) async fn forward_auth(caller: Caller) -> HeaderMap {
+    identity(&caller)
+}
+
+/// `/forward-auth-roles/{a,b}`: the same, and 403 for a caller with none of these roles.
+pub(super) async fn forward_auth_roles(
+    caller: Caller,
+    Path(path): Path<Vec<(String, String)>>,
+) -> Result<HeaderMap, ApiError> {
+    let wanted = path.first().map_or("", |(_, roles)| roles.as_str());
+    let roles = &caller.0.claims.roles;
+    if wanted.split(',').any(|wanted| roles.iter().any(|role| role == wanted)) {
+        Ok(identity(&caller))
+    } else {
+        Err(ApiError::Forbidden)
+    }
+}
+
+/// Always all five, so that no header of the client's own survives in a proxy that copies them.
+fn identity(caller: &Caller) -> HeaderMap {
+    let claims = &caller.0.claims;
+    let mut headers = HeaderMap::with_capacity(12);
+    headers.insert(USER_ID, encoded(&claims.subject));
+    headers.insert(USER, encoded(&claims.username));
+    headers.insert(EMAIL, encoded(&claims.email));
+    let roles = match claims.roles.as_slice() {
+        [] => HeaderValue::from_static(""),
+        [one] => encoded(one),
+        many => encoded(&many.join(",")),
+    };
+    headers.insert(ROLES, roles);
+    headers.insert(SESSION, encoded(claims.session.as_deref().unwrap_or_default()));
+    headers
+}
+
+fn encoded(text: &str) -> HeaderValue {
+    let text = std::borrow::Cow::from(utf8_percent_encode(text, ENCODED));
+    HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static(""))
+}

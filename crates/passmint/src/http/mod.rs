@@ -1,0 +1,21 @@
+//! The callers' door: the public listener. The only room beside `admin` that knows axum and status
+//! codes.
+//!
+//! `router` names every route, `error` is the one status table, `envelope` does what every answer
+//! needs, `extract` and `fields` read requests; the rest are wire types and thin handlers, by noun.
+//! Handlers call services and never the store.
+
+mod envelope;
+pub mod error;
+mod extract;
+mod fields;
+mod forward_auth;
+pub(crate) mod health;
+mod key;
+pub mod listener;
+pub mod router;
+mod session;
+mod token;
+mod user;
+
+pub use envelope::{Health, PublicState, envelope};

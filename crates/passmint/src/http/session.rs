@@ -1,0 +1,101 @@
+//! The caller's own sessions: listing, ending, logging out (contract section 4).
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::extract::rejection::PathRejection;
+use axum::http::{HeaderMap, StatusCode};
+use serde::Serialize;
+
+use super::error::{ApiError, Unauthorized};
+use super::extract::{UserCaller, authorization, has_authorization};
+use super::fields::Fields;
+use crate::domain::session::{EndReason, Session, SessionId};
+use crate::service::session::SessionService;
+use crate::service::token::TokenService;
+
+#[derive(Serialize)]
+pub(super) struct SessionsBody {
+    sessions: Vec<SessionBody>,
+}
+
+#[derive(Serialize)]
+struct SessionBody {
+    id: String,
+    created_at: String,
+    last_used_at: String,
+    address: Option<String>,
+    user_agent: String,
+    current: bool,
+}
+
+impl SessionBody {
+    fn new(session: &Session, current: Option<SessionId>) -> Self {
+        Self {
+            id: session.id.to_string(),
+            created_at: session.created_at.iso8601(),
+            last_used_at: session.rotated_at.iso8601(),
+            address: session.address.map(|address| address.to_string()),
+            user_agent: session.user_agent.clone(),
+            current: current == Some(session.id),
+        }
+    }
+}
+
+/// `GET /api/v1/sessions/`
+pub(super) async fn list(
+    State(sessions): State<SessionService>,
+    caller: UserCaller,
+) -> Result<Json<SessionsBody>, ApiError> {
+    let live = sessions.of_user(caller.user, false).await?;
+    let sessions = live.iter().map(|s| SessionBody::new(s, caller.session)).collect();
+    Ok(Json(SessionsBody { sessions }))
+}
+
+/// `DELETE /api/v1/sessions/{id}/`
+pub(super) async fn end(
+    State(sessions): State<SessionService>,
+    caller: UserCaller,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<StatusCode, ApiError> {
+    let Path(id) = id.map_err(|_| ApiError::NotFound)?;
+    let id = SessionId::parse(&id).ok_or(ApiError::NotFound)?;
+    let own = caller.session == Some(id);
+    let reason = if own { EndReason::Logout } else { EndReason::LoggedOutElsewhere };
+    if sessions.end_own(caller.user, id, reason).await? {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(ApiError::NotFound)
+    }
+}
+
+/// `DELETE /api/v1/sessions/`: all others.
+pub(super) async fn end_others(
+    State(sessions): State<SessionService>,
+    caller: UserCaller,
+) -> Result<StatusCode, ApiError> {
+    let keep = caller.session.ok_or(ApiError::Unauthorized(Unauthorized::Invalid))?;
+    sessions.end_others(caller.user, keep).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `POST /api/v1/logout/`: ends the caller's session, or, without a header, that of the refresh
+/// token in the body. Whoever holds a refresh token may end its session (RFC 7009 section 2.1).
+pub(super) async fn logout(
+    State(sessions): State<SessionService>,
+    State(tokens): State<TokenService>,
+    headers: HeaderMap,
+    fields: Fields,
+) -> Result<StatusCode, ApiError> {
+    let session = if has_authorization(&headers) {
+        let token = authorization(&headers).map_err(ApiError::Unauthorized)?;
+        tokens.verify(token)?.subject.session
+    } else {
+        let not_provided = |_| ApiError::Unauthorized(Unauthorized::NotProvided);
+        let token = fields.any_text("refresh_token").map_err(not_provided)?;
+        tokens.session_of_refresh_token(token)
+    };
+    if let Some(session) = session {
+        sessions.end(session, EndReason::Logout).await?;
+    }
+    Ok(StatusCode::NO_CONTENT)
+}

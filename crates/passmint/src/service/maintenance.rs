@@ -1,0 +1,92 @@
+//! What goes on in the background: keys move on, ended sessions are deleted, revocations swept.
+//! Small batches, no cron job.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::key::KeyService;
+use super::Parts;
+use crate::domain::session::SessionId;
+use crate::store::SweepSessions;
+
+/// How often a round begins.
+const ROUND: Duration = Duration::from_secs(30);
+/// Rows that one step of the session walk looks at, and the pause after it.
+const BATCH: u32 = 500;
+const PAUSE: Duration = Duration::from_millis(50);
+/// How much longer than an access token a revocation is kept: `iat` may lie this far ahead.
+const MARGIN: Duration = Duration::from_secs(120);
+
+/// Runs rounds until it is dropped.
+pub struct Maintenance {
+    parts: Arc<Parts>,
+    keys: KeyService,
+}
+
+impl Maintenance {
+    /// Made of `parts`.
+    pub fn new(parts: Arc<Parts>, keys: KeyService) -> Self {
+        Self { parts, keys }
+    }
+
+    /// Never returns. A failed round is logged and the next one tries again.
+    pub async fn run(self) {
+        loop {
+            tokio::time::sleep(ROUND).await;
+            self.round().await;
+        }
+    }
+
+    /// One round.
+    pub async fn round(&self) {
+        if let Err(error) = self.parts.store.keep_running_time().await {
+            tracing::warn!(%error, "the running time could not be kept");
+        }
+        if let Err(error) = self.keys.tick().await {
+            tracing::error!(%error, "the keys could not be looked after");
+        }
+        self.sweep_revocations().await;
+        self.sweep_sessions().await;
+    }
+
+    async fn sweep_revocations(&self) {
+        let lifetime = self.parts.settings.load().tokens.access_lifetime + MARGIN;
+        loop {
+            match self.parts.store.sweep_revocations(lifetime).await {
+                Ok(swept) if swept.is_empty() => return,
+                Ok(swept) => self.parts.revocations.forget(&swept),
+                Err(error) => {
+                    tracing::warn!(%error, "revocations could not be swept");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Walks over all sessions once.
+    async fn sweep_sessions(&self) {
+        let mut after: Option<SessionId> = None;
+        loop {
+            let sessions = self.parts.settings.load().sessions.clone();
+            let sweep = SweepSessions {
+                after,
+                batch: BATCH,
+                policy: sessions.policy(),
+                keep_ended: sessions.keep_ended,
+            };
+            match self.parts.store.sweep_sessions(sweep).await {
+                Ok(swept) => {
+                    after = swept.next;
+                    if after.is_none() {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "sessions could not be swept");
+                    return;
+                }
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}

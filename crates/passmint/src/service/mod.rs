@@ -1,0 +1,92 @@
+//! What the server does, by noun: brings store, crypto, clock and revocation view together.
+//!
+//! `http`, `admin` and `cli` call this room; it knows nothing of them, of status codes or of SQL.
+//! Services read the clock once per call and pass `now` down.
+
+pub mod key;
+pub mod maintenance;
+pub mod session;
+pub mod token;
+pub mod user;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::crypto::hasher::{HashingPool, Overloaded};
+use crate::crypto::key_ring::KeyRing;
+use crate::revocation::RevocationView;
+use crate::store::{Store, StoreError};
+use crate::telemetry::Metrics;
+
+/// The settings in force: swapped whole when the operator has them reloaded.
+pub type Settings = Arc<ArcSwap<Config>>;
+
+/// What all services are made of.
+pub struct Parts {
+    /// What is kept.
+    pub store: Arc<dyn Store>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The settings.
+    pub settings: Settings,
+    /// Hashes passwords.
+    pub hashing: HashingPool,
+    /// What has been ended.
+    pub revocations: Arc<RevocationView>,
+    /// The keys in use.
+    pub ring: ArcSwap<KeyRing>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+}
+
+/// All services; cheap to clone.
+#[derive(Clone)]
+pub struct Services {
+    /// Logins, refreshes, verifications.
+    pub tokens: token::TokenService,
+    /// Sessions.
+    pub sessions: session::SessionService,
+    /// Users.
+    pub users: user::UserService,
+    /// Keys.
+    pub keys: key::KeyService,
+    /// The settings.
+    pub settings: Settings,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// What they share.
+    pub parts: Arc<Parts>,
+}
+
+/// Something that is nobody's decision: the store cannot be reached, or a fault.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// Worth another try later.
+    #[error("temporarily unavailable: {0}")]
+    Unavailable(String),
+    /// A fault of ours.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl Failure {
+    /// A fault of ours with its cause.
+    pub fn internal(cause: impl std::fmt::Display) -> Self {
+        Self::Internal(cause.to_string())
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(cause) => Self::Unavailable(cause),
+            StoreError::Failed(cause) => Self::Internal(cause),
+        }
+    }
+}
+
+/// A password could not be checked or hashed now.
+pub type Shed = Overloaded;

@@ -1,0 +1,259 @@
+//! Users: adding, changing, disabling, their passwords.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::{Failure, Parts, Shed};
+use crate::crypto::hasher::Verification;
+use crate::crypto::random;
+use crate::domain::secret::{Password, WeakPassword, check_new_password};
+use crate::domain::session::SessionId;
+use crate::domain::user::{BadClaim, BadUsername, User, UserId, Username};
+use crate::store::{Added, NewUser, PasswordChange, UserChange};
+
+/// A user to add.
+#[derive(Debug, Default)]
+pub struct AddUser {
+    /// As typed.
+    pub username: String,
+    /// May be empty.
+    pub email: String,
+    /// In their order.
+    pub roles: Vec<String>,
+    /// `None`: one is generated.
+    pub password: Option<Password>,
+}
+
+/// What to change about a user.
+#[derive(Debug, Default)]
+pub struct SetUser {
+    /// New e-mail address.
+    pub email: Option<String>,
+    /// New first name.
+    pub first_name: Option<String>,
+    /// New last name.
+    pub last_name: Option<String>,
+    /// New roles, all of them.
+    pub roles: Option<Vec<String>>,
+    /// Own claims to set; null removes.
+    pub claims: Vec<(String, Value)>,
+}
+
+/// Why something about a user was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum UserError {
+    /// No such user.
+    #[error("there is no user of that name")]
+    Unknown,
+    /// The name is taken, or differs from another only in case.
+    #[error("a user of that name, or of one that differs only in upper and lower case, exists")]
+    NameTaken,
+    /// As it says.
+    #[error(transparent)]
+    BadName(#[from] BadUsername),
+    /// As it says.
+    #[error(transparent)]
+    Weak(#[from] WeakPassword),
+    /// As it says.
+    #[error(transparent)]
+    BadClaim(#[from] BadClaim),
+    /// A role that cannot stand in a comma-joined list.
+    #[error("`{0}` is no name for a role: use 1 to 64 characters without comma or control characters")]
+    BadRole(String),
+    /// A text that is too long for a profile.
+    #[error("`{0}` may have at most 254 characters, none of them control characters")]
+    BadText(&'static str),
+    /// The old password is wrong, or the user may not log in any more.
+    #[error("the old password is refused")]
+    Refused,
+    /// The hashing queue is full.
+    #[error(transparent)]
+    Overloaded(#[from] Shed),
+    /// As it says.
+    #[error(transparent)]
+    Failed(#[from] Failure),
+}
+
+impl From<crate::store::StoreError> for UserError {
+    fn from(error: crate::store::StoreError) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// Adds and changes users.
+#[derive(Clone)]
+pub struct UserService(Arc<Parts>);
+
+impl UserService {
+    /// Made of `parts`.
+    pub fn new(parts: Arc<Parts>) -> Self {
+        Self(parts)
+    }
+
+    /// Adds a user; the generated password, if one was asked for, is told once.
+    pub async fn add(&self, add: AddUser) -> Result<(UserId, Option<String>), UserError> {
+        let username = Username::for_new_user(&add.username)?;
+        check_roles(&add.roles)?;
+        check_text("email", &add.email)?;
+        let (password, generated) = match add.password {
+            Some(password) => {
+                self.check_password(&password, &username)?;
+                (password, None)
+            }
+            None => {
+                let text = random::password().map_err(Failure::internal)?;
+                (Password::new(text.clone()), Some(text))
+            }
+        };
+        Ok((self.add_unchecked(username, password, add.email, add.roles).await?, generated))
+    }
+
+    /// Adds a user without judging the password: for the demo's documented one.
+    pub async fn add_unchecked(
+        &self,
+        username: Username,
+        password: Password,
+        email: String,
+        roles: Vec<String>,
+    ) -> Result<UserId, UserError> {
+        let hash = self.0.hashing.hash(password, self.max_wait()).await?;
+        match self.0.store.add_user(NewUser { username, hash, email, roles }).await? {
+            Added::User(id) => Ok(id),
+            Added::NameTaken => Err(UserError::NameTaken),
+        }
+    }
+
+    /// The user of that name.
+    pub async fn find(&self, name: &str) -> Result<User, UserError> {
+        let found = self.0.store.user_named(Username::canonical(name)).await?;
+        found.ok_or(UserError::Unknown)
+    }
+
+    /// Up to `limit` users after that id.
+    pub async fn list(&self, after: UserId, limit: u32) -> Result<Vec<User>, UserError> {
+        Ok(self.0.store.users(after, limit).await?)
+    }
+
+    /// Changes a user's profile, roles and own claims. Tokens show it from the next refresh on.
+    pub async fn set(&self, name: &str, set: SetUser) -> Result<(), UserError> {
+        let user = self.find(name).await?;
+        check_roles(set.roles.as_deref().unwrap_or_default())?;
+        let texts =
+            [("email", &set.email), ("first_name", &set.first_name), ("last_name", &set.last_name)];
+        for (what, text) in texts {
+            check_text(what, text.as_deref().unwrap_or_default())?;
+        }
+        let mut claims = user.claims.clone();
+        for (name, value) in set.claims {
+            claims.set(&name, value)?;
+        }
+        let change = UserChange {
+            email: set.email,
+            first_name: set.first_name,
+            last_name: set.last_name,
+            roles: set.roles,
+            claims: (claims != user.claims).then_some(claims),
+        };
+        self.done(self.0.store.change_user(user.id, change).await?)
+    }
+
+    /// Sets a password on an operator's word and ends all sessions; a generated one is told once.
+    pub async fn set_password(
+        &self,
+        name: &str,
+        password: Option<Password>,
+    ) -> Result<Option<String>, UserError> {
+        let user = self.find(name).await?;
+        let (password, generated) = match password {
+            Some(password) => {
+                self.check_password(&password, &user.username)?;
+                (password, None)
+            }
+            None => {
+                let text = random::password().map_err(Failure::internal)?;
+                (Password::new(text.clone()), Some(text))
+            }
+        };
+        let hash = self.0.hashing.hash(password, self.max_wait()).await?;
+        let change = PasswordChange { user: user.id, hash, expected_version: None, keep: None };
+        self.done(self.0.store.change_password(change).await?)?;
+        Ok(generated)
+    }
+
+    /// Changes a user's own password and ends all other sessions; the one it was asked from goes on.
+    pub async fn change_own_password(
+        &self,
+        user: UserId,
+        session: Option<SessionId>,
+        old: Password,
+        new: Password,
+    ) -> Result<(), UserError> {
+        let found = self.0.store.credentials_of(user).await?;
+        let found = found.filter(|credentials| credentials.user.disabled_at.is_none());
+        let hash = found.as_ref().map(|credentials| credentials.hash.clone());
+        let verification = self.0.hashing.verify(old, hash, self.max_wait()).await?;
+        let (Some(credentials), Verification::Match(_)) = (found, verification) else {
+            return Err(UserError::Refused);
+        };
+        self.check_password(&new, &credentials.user.username)?;
+        let hash = self.0.hashing.hash(new, self.max_wait()).await?;
+        let change = PasswordChange {
+            user,
+            hash,
+            expected_version: Some(credentials.user.password_version),
+            keep: session,
+        };
+        let changed = self.0.store.change_password(change).await?;
+        // Disabled, deleted or changed by somebody else meanwhile: the old password is void.
+        if changed { Ok(()) } else { Err(UserError::Refused) }
+    }
+
+    /// Disables a user, ending all sessions.
+    pub async fn disable(&self, name: &str) -> Result<(), UserError> {
+        let user = self.find(name).await?;
+        self.done(self.0.store.set_disabled(user.id, true).await?)
+    }
+
+    /// Lets a disabled user log in again. What was ended stays ended.
+    pub async fn enable(&self, name: &str) -> Result<(), UserError> {
+        let user = self.find(name).await?;
+        self.done(self.0.store.set_disabled(user.id, false).await?)
+    }
+
+    /// Deletes a user, ending all sessions.
+    pub async fn delete(&self, name: &str) -> Result<(), UserError> {
+        let user = self.find(name).await?;
+        self.done(self.0.store.delete_user(user.id).await?)
+    }
+
+    fn done(&self, done: bool) -> Result<(), UserError> {
+        if done { Ok(()) } else { Err(UserError::Unknown) }
+    }
+
+    fn check_password(&self, password: &Password, name: &Username) -> Result<(), WeakPassword> {
+        let least = self.0.settings.load().password.min_length as usize;
+        check_new_password(password, name.as_str(), least)
+    }
+
+    fn max_wait(&self) -> std::time::Duration {
+        self.0.settings.load().login.max_wait
+    }
+}
+
+fn check_roles(roles: &[String]) -> Result<(), UserError> {
+    for role in roles {
+        let fits = (1..=64).contains(&role.chars().count()) && role.trim() == role;
+        if !fits || role.contains(|c: char| c == ',' || c.is_control()) {
+            return Err(UserError::BadRole(role.clone()));
+        }
+    }
+    Ok(())
+}
+
+fn check_text(what: &'static str, text: &str) -> Result<(), UserError> {
+    if text.chars().count() > 254 || text.contains(char::is_control) {
+        return Err(UserError::BadText(what));
+    }
+    Ok(())
+}

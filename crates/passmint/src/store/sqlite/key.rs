@@ -1,0 +1,114 @@
+//! Keys in SQL.
+
+use async_trait::async_trait;
+use rusqlite::types::Type;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::writer::Write;
+use super::{SqliteStore, row};
+use crate::domain::key::{KeyState, KeyUse};
+use crate::domain::time::Timestamp;
+use crate::store::{KeyChange, KeyStore, StoreError, StoredKey};
+
+type Sql<T> = Result<T, rusqlite::Error>;
+
+#[async_trait]
+impl KeyStore for SqliteStore {
+    async fn keys(&self) -> Result<(Vec<StoredKey>, Option<Vec<u8>>), StoreError> {
+        self.readers.read(|db| Ok((all(db)?, seal_check(db)?))).await
+    }
+
+    async fn change_keys(&self, change: KeyChange) -> Result<bool, StoreError> {
+        self.writer.write(move |write| change_keys(write, &change)).await
+    }
+}
+
+fn all(db: &Connection) -> Sql<Vec<StoredKey>> {
+    db.prepare_cached(
+        "SELECT number, kid, use, state, state_at, created_at, public, sealed, imported \
+         FROM key ORDER BY number",
+    )?
+    .query_map([], stored_key)?
+    .collect()
+}
+
+fn seal_check(db: &Connection) -> Sql<Option<Vec<u8>>> {
+    db.prepare_cached("SELECT value FROM meta WHERE name = 'seal_check'")?
+        .query_row([], |row| row.get(0))
+        .optional()
+}
+
+fn stored_key(row: &Row<'_>) -> Sql<StoredKey> {
+    let unknown = |column, what: &str| {
+        let cause = format!("unknown {what}: written by a newer Passmint?");
+        rusqlite::Error::FromSqlConversionFailure(column, Type::Text, cause.into())
+    };
+    let use_: String = row.get(2)?;
+    let state: String = row.get(3)?;
+    let at = row.get::<_, Option<i64>>(4)?.map(Timestamp::from_micros);
+    Ok(StoredKey {
+        number: row.get(0)?,
+        kid: row.get(1)?,
+        use_: KeyUse::from_name(&use_).ok_or_else(|| unknown(2, "key use"))?,
+        state: KeyState::from_parts(&state, at).ok_or_else(|| unknown(3, "key state"))?,
+        created_at: row::time(row, 5)?,
+        public: row.get(6)?,
+        sealed: row.get(7)?,
+        imported: row.get(8)?,
+    })
+}
+
+fn change_keys(write: &mut Write<'_>, change: &KeyChange) -> Sql<bool> {
+    for key in &change.add {
+        let exists: bool = write
+            .db
+            .prepare_cached("SELECT EXISTS (SELECT 1 FROM key WHERE kid = ?1)")?
+            .query_row([&key.kid], |row| row.get(0))?;
+        if exists {
+            return Ok(false);
+        }
+    }
+    for key in &change.add {
+        write
+            .db
+            .prepare_cached(
+                "INSERT INTO key (kid, use, state, state_at, created_at, public, sealed, imported) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            )?
+            .execute(params![
+                key.kid,
+                key.use_.name(),
+                key.state.name(),
+                key.state.at().map(Timestamp::micros),
+                write.now.micros(),
+                key.public,
+                key.sealed,
+                key.imported
+            ])?;
+    }
+    for (kid, state) in &change.states {
+        write
+            .db
+            .prepare_cached("UPDATE key SET state = ?2, state_at = ?3 WHERE kid = ?1")?
+            .execute(params![kid, state.name(), state.at().map(Timestamp::micros)])?;
+    }
+    for (kid, sealed) in &change.reseal {
+        write
+            .db
+            .prepare_cached("UPDATE key SET sealed = ?2 WHERE kid = ?1")?
+            .execute(params![kid, sealed])?;
+    }
+    for kid in &change.drop {
+        write.db.prepare_cached("DELETE FROM key WHERE kid = ?1")?.execute([kid])?;
+    }
+    if let Some(check) = &change.seal_check {
+        write
+            .db
+            .prepare_cached("INSERT OR REPLACE INTO meta (name, value) VALUES ('seal_check', ?1)")?
+            .execute([check])?;
+    }
+    if let Some(number) = change.end_sessions_of {
+        super::session::end_all_of_key(write, number)?;
+    }
+    Ok(true)
+}

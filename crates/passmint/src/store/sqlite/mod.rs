@@ -1,0 +1,182 @@
+//! The store on one SQLite file.
+//!
+//! One thread owns the write connection and commits together what has queued up (`writer`);
+//! checkpoints run on another (`checkpoint`); reads have connections of their own (`reader`). WAL
+//! with `synchronous=FULL`: what was answered survives a power cut. A lock file keeps a second
+//! server away (`lock`).
+
+mod checkpoint;
+mod key;
+mod lock;
+mod reader;
+mod revocation;
+mod row;
+mod session;
+mod user;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::{RevocationSink, StoreError};
+use crate::clock::Clock;
+
+pub use lock::{DatabaseLock, LockError};
+
+use checkpoint::Checkpointer;
+use reader::Readers;
+use writer::{RunningTime, Writer};
+
+/// The schema, step by step; the database's `user_version` counts the steps it has taken.
+const MIGRATIONS: [&str; 1] = [include_str!("../../../migrations/sqlite/0001_first.sql")];
+
+/// Why a database could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error(transparent)]
+    Locked(#[from] LockError),
+    /// Written by a newer Passmint.
+    #[error(
+        "{path} has schema version {found}, but this Passmint knows only up to {known}: run the \
+         newer Passmint that wrote it"
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: usize,
+        /// Ours.
+        known: usize,
+    },
+    /// SQLite said no.
+    #[error("cannot open the database {path}: {cause}")]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// SQLite's words.
+        cause: rusqlite::Error,
+    },
+    /// The folder or a thread could not be had.
+    #[error("cannot open the database {path}: {cause}")]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's words.
+        cause: std::io::Error,
+    },
+}
+
+/// A SQLite file that this process holds alone.
+pub struct SqliteStore {
+    writer: Writer,
+    readers: Readers,
+    clock: Arc<dyn Clock>,
+    /// Ends with the store, after the writer.
+    _checkpointer: Checkpointer,
+    _lock: DatabaseLock,
+}
+
+impl SqliteStore {
+    /// Opens (and at need creates and migrates) the file that `lock` holds.
+    pub fn open(
+        lock: DatabaseLock,
+        clock: Arc<dyn Clock>,
+        sink: Arc<dyn RevocationSink>,
+    ) -> Result<Self, OpenError> {
+        let path = lock.database().to_owned();
+        let wrap = |cause| OpenError::Sqlite { path: path.clone(), cause };
+        let mut connection = connect(&path).map_err(wrap)?;
+        migrate(&mut connection, &path)?;
+        let running_time = RunningTime::load(&connection).map_err(wrap)?;
+        let io = |cause| OpenError::Io { path: path.clone(), cause };
+        let writer =
+            Writer::start(connection, running_time, Arc::clone(&clock), sink).map_err(io)?;
+        let checkpointer =
+            Checkpointer::start(connect(&path).map_err(wrap)?, writer.commits()).map_err(io)?;
+        let readers = Readers::open(&path).map_err(wrap)?;
+        Ok(Self { writer, readers, clock, _checkpointer: checkpointer, _lock: lock })
+    }
+
+    /// Opens the file, migrates it, closes it: the versions before and after.
+    pub fn migrate_only(lock: &DatabaseLock) -> Result<(usize, usize), OpenError> {
+        let path = lock.database();
+        let wrap = |cause| OpenError::Sqlite { path: path.to_owned(), cause };
+        let mut connection = connect(path).map_err(wrap)?;
+        let before = version(&connection).map_err(wrap)?;
+        migrate(&mut connection, path)?;
+        Ok((before, version(&connection).map_err(wrap)?))
+    }
+
+    /// The schema version of the file, and what SQLite's quick check says of it, without holding it.
+    pub fn examine(path: &Path) -> Result<(usize, String), OpenError> {
+        let wrap = |cause| OpenError::Sqlite { path: path.to_owned(), cause };
+        let connection =
+            Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(wrap)?;
+        let found = version(&connection).map_err(wrap)?;
+        let check = connection
+            .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+            .map_err(wrap)?;
+        Ok((found, check))
+    }
+
+    /// The newest schema version this program knows.
+    pub const fn newest_version() -> usize {
+        MIGRATIONS.len()
+    }
+}
+
+/// A connection with the settings that every writing connection shares.
+fn connect(path: &Path) -> Result<Connection, rusqlite::Error> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    connection.set_prepared_statement_cache_capacity(64);
+    connection.execute_batch(
+        "PRAGMA journal_mode = WAL;
+         PRAGMA synchronous = FULL;
+         PRAGMA wal_autocheckpoint = 0;
+         PRAGMA foreign_keys = ON;
+         PRAGMA temp_store = MEMORY;
+         PRAGMA cache_size = -4096;
+         PRAGMA trusted_schema = OFF;",
+    )?;
+    Ok(connection)
+}
+
+fn version(connection: &Connection) -> Result<usize, rusqlite::Error> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
+fn migrate(connection: &mut Connection, path: &Path) -> Result<(), OpenError> {
+    let wrap = |cause| OpenError::Sqlite { path: path.to_owned(), cause };
+    let found = version(connection).map_err(wrap)?;
+    let known = MIGRATIONS.len();
+    if found > known {
+        return Err(OpenError::Newer { path: path.to_owned(), found, known });
+    }
+    for (step, sql) in MIGRATIONS.iter().enumerate().skip(found) {
+        let transaction = connection.transaction().map_err(wrap)?;
+        transaction.execute_batch(sql).map_err(wrap)?;
+        transaction.pragma_update(None, "user_version", step + 1).map_err(wrap)?;
+        transaction.commit().map_err(wrap)?;
+    }
+    Ok(())
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode::{
+            CannotOpen, DatabaseBusy, DatabaseLocked, DiskFull, OutOfMemory, ReadOnly,
+            SystemIoFailure,
+        };
+        match error.sqlite_error_code() {
+            Some(
+                DatabaseBusy | DatabaseLocked | DiskFull | OutOfMemory | SystemIoFailure
+                | CannotOpen | ReadOnly,
+            ) => Self::Unavailable(error.to_string()),
+            _ => Self::Failed(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! Sessions in SQL.
+
+use async_trait::async_trait;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::row;
+use super::writer::Write;
+use super::SqliteStore;
+use crate::domain::revocation::Revocation;
+use crate::domain::session::{EndReason, Presentation, Presented, Session, SessionId, same_network};
+use crate::domain::time::{Timestamp, micros};
+use crate::domain::user::{User, UserId};
+use crate::store::{
+    Lineage, RotateRefresh, Rotation, SessionStore, Sessions, StartSession, StoreError,
+    SweepSessions, SweptSessions,
+};
+
+type Sql<T> = Result<T, rusqlite::Error>;
+
+#[async_trait]
+impl SessionStore for SqliteStore {
+    async fn start_session(&self, start: StartSession) -> Result<Option<Lineage>, StoreError> {
+        self.writer.write(move |write| start_session(write, &start)).await
+    }
+
+    async fn rotate_refresh(&self, rotate: RotateRefresh) -> Result<Rotation, StoreError> {
+        self.writer.write_hot(move |write| rotate_refresh(write, &rotate)).await
+    }
+
+    async fn end_sessions(&self, which: Sessions, reason: EndReason) -> Result<u64, StoreError> {
+        self.writer.write(move |write| end_sessions(write, which, reason)).await
+    }
+
+    async fn session(&self, id: SessionId) -> Result<Option<(Session, Option<User>)>, StoreError> {
+        self.readers
+            .read(move |db| {
+                let Some(session) = find(db, id)? else { return Ok(None) };
+                let user = super::user::find(db, session.user)?;
+                Ok(Some((session, user)))
+            })
+            .await
+    }
+
+    async fn sessions_of(&self, user: UserId, ended: bool) -> Result<Vec<Session>, StoreError> {
+        let now = self.clock.now();
+        self.readers.read(move |db| sessions_of(db, user, ended, now)).await
+    }
+
+    async fn sweep_sessions(&self, sweep: SweepSessions) -> Result<SweptSessions, StoreError> {
+        let now = self.clock.now();
+        let (next, run_out, ended) = self.readers.read(move |db| look_over(db, &sweep, now)).await?;
+        if run_out.is_empty() && ended.is_empty() {
+            return Ok(SweptSessions { next, ..SweptSessions::default() });
+        }
+        self.writer
+            .write(move |write| {
+                let deleted = delete_old(write, &ended, &sweep)?;
+                let ended = end_run_out(write, &run_out, &sweep)?;
+                Ok(SweptSessions { next, ended, deleted })
+            })
+            .await
+    }
+}
+
+fn find(db: &Connection, id: SessionId) -> Sql<Option<Session>> {
+    db.prepare_cached(&format!("SELECT {} FROM session WHERE id = ?1", row::SESSION))?
+        .query_row([id.0], row::session)
+        .optional()
+}
+
+fn start_session(write: &mut Write<'_>, start: &StartSession) -> Sql<Option<Lineage>> {
+    let Some(user) = super::user::find(write.db, start.user)? else { return Ok(None) };
+    let stale = user.disabled_at.is_some()
+        || user.epoch != start.epoch
+        || user.password_version != start.password_version;
+    if stale {
+        return Ok(None);
+    }
+    let now = write.now;
+    write
+        .db
+        .prepare_cached(
+            "INSERT INTO session (id, user_id, secret_hash, generation, anchor_generation, \
+             anchor_at, created_at, rotated_at, refresh_expires_at, refresh_key, address, \
+             user_agent) VALUES (?1, ?2, ?3, 0, 0, ?4, ?4, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .execute(params![
+            start.id.0,
+            start.user.0,
+            start.secret_hash,
+            now.micros(),
+            start.policy.refresh_expires_at(now, now).micros(),
+            start.refresh_key,
+            row::address(start.address),
+            start.user_agent,
+        ])?;
+    if let Some((verified, better)) = &start.rehash {
+        write
+            .db
+            .prepare_cached(
+                "UPDATE user SET password_hash = ?3 WHERE id = ?1 AND password_hash = ?2",
+            )?
+            .execute(params![start.user.0, verified.expose(), better.expose()])?;
+    }
+    evict(write, start)?;
+    Ok(find(write.db, start.id)?.map(|session| Lineage { session, user }))
+}
+
+/// Ends what is over `max_per_user`: never-refreshed sessions first, oldest first, and not the new
+/// one.
+fn evict(write: &mut Write<'_>, start: &StartSession) -> Sql<()> {
+    let live: u32 = write
+        .db
+        .prepare_cached("SELECT count(*) FROM session WHERE user_id = ?1 AND ended_at IS NULL")?
+        .query_row([start.user.0], |row| row.get(0))?;
+    let mut excess = live.saturating_sub(start.policy.max_per_user.max(1));
+    for refreshed in ["generation = 0", "generation > 0"] {
+        if excess == 0 {
+            break;
+        }
+        let giving_way: Vec<[u8; 16]> = write
+            .db
+            .prepare_cached(&format!(
+                "SELECT id FROM session WHERE user_id = ?1 AND ended_at IS NULL AND id <> ?2 \
+                 AND {refreshed} ORDER BY id LIMIT ?3"
+            ))?
+            .query_map(params![start.user.0, start.id.0, excess], |row| row.get(0))?
+            .collect::<Sql<_>>()?;
+        for id in giving_way {
+            end_one(write, SessionId(id), EndReason::Evicted)?;
+            excess -= 1;
+        }
+    }
+    Ok(())
+}
+
+/// The one conditional write of a refresh: n becomes n+1 only where it still is n, live.
+const ROTATE: &str = "UPDATE session SET \
+     generation = generation + 1, \
+     anchor_generation = iif(generation = 0 OR ?4 - rotated_at > ?5, generation, anchor_generation), \
+     anchor_at = iif(generation = 0 OR ?4 - rotated_at > ?5, ?4, anchor_at), \
+     rotated_at = ?4, \
+     refresh_expires_at = min(?4 + ?6, created_at + ?7), \
+     refresh_key = ?8, \
+     address = coalesce(?9, address) \
+     WHERE id = ?1 AND generation = ?2 AND secret_hash = ?3 AND ended_at IS NULL \
+     RETURNING ";
+
+fn rotate_refresh(write: &mut Write<'_>, rotate: &RotateRefresh) -> Sql<Rotation> {
+    let policy = &rotate.policy;
+    let rotated = write
+        .db
+        .prepare_cached(&format!("{ROTATE}{}", row::SESSION))?
+        .query_row(
+            params![
+                rotate.session.0,
+                rotate.generation,
+                rotate.secret_hash,
+                write.now.micros(),
+                micros(policy.reuse_interval),
+                micros(policy.idle_lifetime),
+                micros(policy.max_lifetime),
+                rotate.refresh_key,
+                row::address(rotate.address),
+            ],
+            row::session,
+        )
+        .optional()?;
+    let Some(session) = rotated else { return answer_without_rotation(write, rotate) };
+    let Some(user) = super::user::find(write.db, session.user)? else { return Ok(Rotation::Dead) };
+    if policy.end_access_token_on_refresh {
+        write.revoke(Revocation::Generation {
+            session: session.id,
+            generation: session.generation,
+            from: write.now.plus(policy.reuse_interval),
+        })?;
+    }
+    Ok(Rotation::Rotated(Box::new(Lineage { session, user })))
+}
+
+/// The write found no row to change: why not decides the answer.
+fn answer_without_rotation(write: &mut Write<'_>, rotate: &RotateRefresh) -> Sql<Rotation> {
+    let Some(session) = find(write.db, rotate.session)? else { return Ok(Rotation::Dead) };
+    let presented = Presented {
+        generation: rotate.generation,
+        issued_at: rotate.issued_at,
+        secret_hash: &rotate.secret_hash,
+    };
+    match session.judge(&presented, write.now, rotate.policy.reuse_interval) {
+        Presentation::Replay => replay(write, session, rotate),
+        Presentation::Theft => {
+            end_one(write, session.id, EndReason::ReuseDetected)?;
+            Ok(Rotation::Reused)
+        }
+        Presentation::StateLost => {
+            end_one(write, session.id, EndReason::StateLost)?;
+            Ok(Rotation::StateLost)
+        }
+        // `Current` would have been rotated; a live current row that was not is none of ours.
+        Presentation::Dead | Presentation::Current => Ok(Rotation::Dead),
+    }
+}
+
+/// Gives the current lineage again. Nothing of it is written; a first repetition from another
+/// network leaves its mark on the session.
+fn replay(write: &mut Write<'_>, session: Session, rotate: &RotateRefresh) -> Sql<Rotation> {
+    let Some(user) = super::user::find(write.db, session.user)? else { return Ok(Rotation::Dead) };
+    let foreign = match (session.address, rotate.address) {
+        (Some(known), Some(now)) => !same_network(known, now),
+        _ => false,
+    };
+    if foreign && session.foreign_replay_at.is_none() {
+        write
+            .db
+            .prepare_cached("UPDATE session SET foreign_replay_at = ?2 WHERE id = ?1")?
+            .execute(params![session.id.0, write.now.micros()])?;
+    }
+    Ok(Rotation::Replayed(Box::new(Lineage { session, user })))
+}
+
+/// Ends one live session; whether it was live. Access tokens are revoked where the reason says so.
+pub(super) fn end_one(write: &mut Write<'_>, id: SessionId, reason: EndReason) -> Sql<bool> {
+    let changed = write
+        .db
+        .prepare_cached(
+            "UPDATE session SET ended_at = ?2, end_reason = ?3, ended_running_time = ?4 \
+             WHERE id = ?1 AND ended_at IS NULL",
+        )?
+        .execute(params![id.0, write.now.micros(), reason.name(), write.running_time])?;
+    if changed > 0 && reason.ends_access_tokens() {
+        write.revoke(Revocation::Session(id))?;
+    }
+    Ok(changed > 0)
+}
+
+fn end_sessions(write: &mut Write<'_>, which: Sessions, reason: EndReason) -> Sql<u64> {
+    match which {
+        Sessions::One(id) => Ok(u64::from(end_one(write, id, reason)?)),
+        Sessions::OneOf(user, id) => {
+            let own = find(write.db, id)?.is_some_and(|session| session.user == user);
+            Ok(u64::from(own && end_one(write, id, reason)?))
+        }
+        Sessions::AllOfExcept(user, keep) => {
+            let mut ended = 0;
+            for id in live_ids(write.db, user)? {
+                ended += u64::from(id != keep && end_one(write, id, reason)?);
+            }
+            Ok(ended)
+        }
+        Sessions::AllOf(user) => {
+            let ended = end_all_of(write, user, None, reason)?;
+            super::user::raise_epoch(write, user, None)?;
+            Ok(ended)
+        }
+    }
+}
+
+fn live_ids(db: &Connection, user: UserId) -> Sql<Vec<SessionId>> {
+    db.prepare_cached("SELECT id FROM session WHERE user_id = ?1 AND ended_at IS NULL")?
+        .query_map([user.0], |row| row.get(0).map(SessionId))?
+        .collect()
+}
+
+/// Ends the user's live sessions but `keep` in one statement. Their access tokens are the affair of
+/// the epoch that the caller raises.
+pub(super) fn end_all_of(
+    write: &mut Write<'_>,
+    user: UserId,
+    keep: Option<SessionId>,
+    reason: EndReason,
+) -> Sql<u64> {
+    let changed = write
+        .db
+        .prepare_cached(
+            "UPDATE session SET ended_at = ?2, end_reason = ?3, ended_running_time = ?4 \
+             WHERE user_id = ?1 AND ended_at IS NULL AND id IS NOT ?5",
+        )?
+        .execute(params![
+            user.0,
+            write.now.micros(),
+            reason.name(),
+            write.running_time,
+            keep.map(|id| id.0)
+        ])?;
+    Ok(changed as u64)
+}
+
+/// Ends every live session whose current refresh token was made with that key.
+pub(super) fn end_all_of_key(write: &mut Write<'_>, key: u32) -> Sql<()> {
+    let ids: Vec<[u8; 16]> = write
+        .db
+        .prepare_cached("SELECT id FROM session WHERE refresh_key = ?1 AND ended_at IS NULL")?
+        .query_map([key], |row| row.get(0))?
+        .collect::<Sql<_>>()?;
+    for id in ids {
+        end_one(write, SessionId(id), EndReason::KeyRevoked)?;
+    }
+    Ok(())
+}
+
+fn sessions_of(db: &Connection, user: UserId, ended: bool, now: Timestamp) -> Sql<Vec<Session>> {
+    let which = if ended {
+        "user_id = ?1 AND ?2 IS NOT NULL"
+    } else {
+        "user_id = ?1 AND ended_at IS NULL AND refresh_expires_at > ?2"
+    };
+    let sql = format!("SELECT {} FROM session WHERE {which} ORDER BY id DESC", row::SESSION);
+    db.prepare_cached(&sql)?.query_map(params![user.0, now.micros()], row::session)?.collect()
+}
+
+/// Where to go on, what has run out, and which ended sessions to consider for deletion.
+type Looked = (Option<SessionId>, Vec<(SessionId, EndReason)>, Vec<SessionId>);
+
+fn look_over(db: &Connection, sweep: &SweepSessions, now: Timestamp) -> Sql<Looked> {
+    let sql =
+        format!("SELECT {} FROM session WHERE id > ?1 ORDER BY id LIMIT ?2", row::SESSION);
+    let after = sweep.after.map_or([0; 16], |id| id.0);
+    let sessions: Vec<Session> = db
+        .prepare_cached(&sql)?
+        .query_map(params![after, sweep.batch], row::session)?
+        .collect::<Sql<_>>()?;
+    let full = sessions.len() >= sweep.batch as usize;
+    let next = sessions.last().filter(|_| full).map(|session| session.id);
+    let run_out = sessions
+        .iter()
+        .filter_map(|session| Some((session.id, session.run_out(now, &sweep.policy)?)))
+        .collect();
+    let ended = sessions.iter().filter(|s| s.ended.is_some()).map(|s| s.id).collect();
+    Ok((next, run_out, ended))
+}
+
+/// Ends what had run out when it was looked at, unless a refresh has come in between.
+fn end_run_out(
+    write: &mut Write<'_>,
+    run_out: &[(SessionId, EndReason)],
+    sweep: &SweepSessions,
+) -> Sql<u64> {
+    let mut ended = 0;
+    for (id, _) in run_out {
+        let Some(session) = find(write.db, *id)? else { continue };
+        if let Some(reason) = session.run_out(write.now, &sweep.policy) {
+            ended += u64::from(end_one(write, *id, reason)?);
+        }
+    }
+    Ok(ended)
+}
+
+fn delete_old(write: &Write<'_>, ended: &[SessionId], sweep: &SweepSessions) -> Sql<u64> {
+    let before = write.running_time.saturating_sub(micros(sweep.keep_ended));
+    let mut deleted = 0;
+    for id in ended {
+        deleted += write
+            .db
+            .prepare_cached(
+                "DELETE FROM session WHERE id = ?1 AND ended_running_time < ?2",
+            )?
+            .execute(params![id.0, before])? as u64;
+    }
+    Ok(deleted)
+}

@@ -1,0 +1,250 @@
+//! The one thread that writes. What has queued up is committed together, and nobody is answered
+//! before the commit.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread;
+use std::time::Instant;
+
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use crate::clock::Clock;
+use crate::domain::revocation::{Revocation, RevocationEntry};
+use crate::domain::time::{Timestamp, micros};
+use crate::store::{RevocationSink, StoreError};
+
+/// How many jobs one commit may carry.
+const MAX_BATCH: usize = 128;
+/// How many jobs may wait. Beyond it callers are told that the store is unavailable.
+const MAX_QUEUED: usize = 4096;
+
+/// Time that servers on this database have spent running, in microseconds: the base is kept in the
+/// database, the rest is counted by the monotonic clock. No clock step moves it.
+pub(super) struct RunningTime {
+    base: i64,
+    started: Instant,
+}
+
+impl RunningTime {
+    pub(super) fn load(connection: &Connection) -> Result<Self, rusqlite::Error> {
+        let base = connection
+            .query_row("SELECT value FROM meta WHERE name = 'running_time'", [], |row| row.get(0))?;
+        Ok(Self { base, started: Instant::now() })
+    }
+
+    fn now(&self) -> i64 {
+        self.base.saturating_add(micros(self.started.elapsed()))
+    }
+}
+
+/// What a job finds on the writer's thread.
+pub(super) struct Write<'a> {
+    /// The connection, inside the batch's transaction.
+    pub(super) db: &'a Connection,
+    /// The database's clock.
+    pub(super) now: Timestamp,
+    /// Running time, see [`RunningTime`].
+    pub(super) running_time: i64,
+    revoked: &'a mut Vec<RevocationEntry>,
+}
+
+impl Write<'_> {
+    /// Appends to the revocation table; the sink hears of it after the commit.
+    pub(super) fn revoke(&mut self, revocation: Revocation) -> Result<(), rusqlite::Error> {
+        let entry = super::revocation::append(self, revocation)?;
+        self.revoked.push(entry);
+        Ok(())
+    }
+}
+
+/// Whether a job must be undone alone when it fails half-way.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    /// Several statements: wrapped in a savepoint.
+    Several,
+    /// The hot path: a failure fails the whole batch, which is rolled back.
+    Single,
+}
+
+trait Job: Send {
+    fn scope(&self) -> Scope;
+    fn run(&mut self, write: &mut Write<'_>) -> bool;
+    fn finish(self: Box<Self>, commit_failure: Option<&str>);
+}
+
+struct Pending<F, T> {
+    scope: Scope,
+    work: Option<F>,
+    outcome: Option<Result<T, StoreError>>,
+    answer: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<F, T> Job for Pending<F, T>
+where
+    F: FnOnce(&mut Write<'_>) -> Result<T, rusqlite::Error> + Send,
+    T: Send,
+{
+    fn scope(&self) -> Scope {
+        self.scope
+    }
+
+    fn run(&mut self, write: &mut Write<'_>) -> bool {
+        let Some(work) = self.work.take() else { return false };
+        let outcome = work(write).map_err(StoreError::from);
+        let done = outcome.is_ok();
+        self.outcome = Some(outcome);
+        done
+    }
+
+    fn finish(self: Box<Self>, commit_failure: Option<&str>) {
+        let outcome = match (self.outcome, commit_failure) {
+            (Some(Ok(_)) | None, Some(cause)) => Err(StoreError::Unavailable(cause.to_owned())),
+            (Some(outcome), _) => outcome,
+            (None, None) => Err(StoreError::Failed("the job did not run".to_owned())),
+        };
+        // A caller that went away has nobody to tell; what was committed stays committed.
+        drop(self.answer.send(outcome));
+    }
+}
+
+/// The handle by which jobs reach the thread. The thread ends when the last handle is dropped.
+#[derive(Clone)]
+pub(super) struct Writer {
+    jobs: SyncSender<Box<dyn Job>>,
+    commits: Arc<AtomicU64>,
+}
+
+impl Writer {
+    pub(super) fn start(
+        connection: Connection,
+        running_time: RunningTime,
+        clock: Arc<dyn Clock>,
+        sink: Arc<dyn RevocationSink>,
+    ) -> std::io::Result<Self> {
+        let (jobs, queue) = sync_channel(MAX_QUEUED);
+        let commits = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&commits);
+        let batches = Batches { connection, running_time, clock, sink, commits: counter };
+        thread::Builder::new().name("sqlite-writer".into()).spawn(move || batches.run(&queue))?;
+        Ok(Self { jobs, commits })
+    }
+
+    /// How many batches have been committed.
+    pub(super) fn commits(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.commits)
+    }
+
+    /// Runs several statements as one: all of them or none.
+    pub(super) async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        F: FnOnce(&mut Write<'_>) -> Result<T, rusqlite::Error> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.submit(Scope::Several, work).await
+    }
+
+    /// Runs work whose failure may fail its whole batch: the hot path, without a savepoint.
+    pub(super) async fn write_hot<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        F: FnOnce(&mut Write<'_>) -> Result<T, rusqlite::Error> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.submit(Scope::Single, work).await
+    }
+
+    async fn submit<T, F>(&self, scope: Scope, work: F) -> Result<T, StoreError>
+    where
+        F: FnOnce(&mut Write<'_>) -> Result<T, rusqlite::Error> + Send + 'static,
+        T: Send + 'static,
+    {
+        let (answer, receiver) = oneshot::channel();
+        let job = Pending { scope, work: Some(work), outcome: None, answer };
+        self.jobs.try_send(Box::new(job)).map_err(|refused| match refused {
+            TrySendError::Full(_) => StoreError::Unavailable("too many writes wait".to_owned()),
+            TrySendError::Disconnected(_) => StoreError::Failed("the writer has ended".to_owned()),
+        })?;
+        receiver.await.map_err(|_| StoreError::Failed("the writer has ended".to_owned()))?
+    }
+}
+
+struct Batches {
+    connection: Connection,
+    running_time: RunningTime,
+    clock: Arc<dyn Clock>,
+    sink: Arc<dyn RevocationSink>,
+    commits: Arc<AtomicU64>,
+}
+
+impl Batches {
+    fn run(&self, queue: &Receiver<Box<dyn Job>>) {
+        while let Ok(first) = queue.recv() {
+            let mut batch = Vec::with_capacity(MAX_BATCH);
+            batch.push(first);
+            while batch.len() < MAX_BATCH {
+                match queue.try_recv() {
+                    Ok(job) => batch.push(job),
+                    Err(_) => break,
+                }
+            }
+            self.commit(batch);
+        }
+    }
+
+    /// One transaction for the whole batch; then the sink, then the answers.
+    fn commit(&self, mut batch: Vec<Box<dyn Job>>) {
+        let mut revoked = Vec::new();
+        let failure = match self.run_all(&mut batch, &mut revoked) {
+            Ok(()) => {
+                self.commits.fetch_add(1, Ordering::Relaxed);
+                None
+            }
+            Err(error) => {
+                // Nothing of the batch may stay; when there is no transaction this fails, rightly.
+                drop(self.connection.execute_batch("ROLLBACK"));
+                Some(error.to_string())
+            }
+        };
+        if failure.is_none() && !revoked.is_empty() {
+            self.sink.revoked(&revoked);
+        }
+        for job in batch {
+            job.finish(failure.as_deref());
+        }
+    }
+
+    fn run_all(
+        &self,
+        batch: &mut [Box<dyn Job>],
+        revoked: &mut Vec<RevocationEntry>,
+    ) -> Result<(), rusqlite::Error> {
+        let execute = |sql| self.connection.prepare_cached(sql)?.execute([]);
+        execute("BEGIN IMMEDIATE")?;
+        for job in batch {
+            let before = revoked.len();
+            let several = job.scope() == Scope::Several;
+            if several {
+                execute("SAVEPOINT job")?;
+            }
+            let done = job.run(&mut Write {
+                db: &self.connection,
+                now: self.clock.now(),
+                running_time: self.running_time.now(),
+                revoked: &mut *revoked,
+            });
+            match (several, done) {
+                (true, true) => drop(execute("RELEASE job")?),
+                (true, false) => {
+                    revoked.truncate(before);
+                    execute("ROLLBACK TO job")?;
+                    execute("RELEASE job")?;
+                }
+                (false, true) => {}
+                (false, false) => return Err(rusqlite::Error::ExecuteReturnedResults),
+            }
+        }
+        execute("COMMIT")?;
+        Ok(())
+    }
+}
