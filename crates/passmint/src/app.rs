@@ -40,7 +40,8 @@ pub async fn open(config: Config, clock: Arc<dyn Clock>) -> Result<Services> {
     let new_database = store.keys().await?.1.is_none();
     let sealer = Sealer::new(&master_key_of(&config, new_database)?)?;
     let ring = open_ring(&store, &sealer, &config, clock.now()).await?;
-    let hashing = HashingPool::start(pool_settings(&config)).context("cannot start hashing threads")?;
+    let hashing =
+        HashingPool::start(pool_settings(&config)).context("cannot start hashing threads")?;
     let metrics = Arc::new(Metrics::default());
     let settings = Arc::new(ArcSwap::from_pointee(config));
     let parts = Arc::new(Parts {
@@ -86,7 +87,11 @@ fn master_key_of(config: &Config, new_database: bool) -> Result<SecretBytes> {
 fn pool_settings(config: &Config) -> PoolSettings {
     let hashing = &config.hashing;
     let cores = available_parallelism().map_or(1, std::num::NonZero::get);
-    let threads = if hashing.threads == 0 { cores } else { hashing.threads as usize };
+    let threads = if hashing.threads == 0 {
+        cores
+    } else {
+        hashing.threads as usize
+    };
     PoolSettings {
         threads,
         params: Argon2Params {
@@ -116,7 +121,14 @@ impl Server {
         load_tls(&tls, &config)?;
         let public = bind(server.listen, "server.listen").await?;
         let admin = bind(server.admin_listen, "server.admin_listen").await?;
-        Ok(Self { services, health: Arc::default(), public, admin, tls, clock })
+        Ok(Self {
+            services,
+            health: Arc::default(),
+            public,
+            admin,
+            tls,
+            clock,
+        })
     }
 
     /// Where the public and the admin listener are, as URLs.
@@ -131,8 +143,7 @@ impl Server {
     pub async fn run(self, stop: watch::Receiver<bool>) -> Result<()> {
         let state = PublicState::new(self.services.clone(), Arc::clone(&self.health));
         let config = self.services.settings.load_full();
-        let hosts =
-            AllowedHosts::new(self.admin.local_addr()?.ip(), &config.server.admin_hosts);
+        let hosts = AllowedHosts::new(self.admin.local_addr()?.ip(), &config.server.admin_hosts);
         let public = router::public(state.clone());
         let admin = admin::router(state, self.services.clone(), hosts, self.clock);
         let (parts, keys) = (Arc::clone(&self.services.parts), self.services.keys.clone());
@@ -169,7 +180,8 @@ async fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener> {
 
 fn load_tls(tls: &Tls, config: &Config) -> Result<()> {
     if let (Some(cert), Some(key)) = (&config.server.tls_cert, &config.server.tls_key) {
-        tls.load(cert, key).context("server.tls_cert, server.tls_key")?;
+        tls.load(cert, key)
+            .context("server.tls_cert, server.tls_key")?;
     }
     Ok(())
 }
@@ -181,8 +193,17 @@ pub fn reload(services: &Services, tls: &Tls, log: Option<&LogLevel>, new: Confi
     let old = services.settings.load_full();
     let mut fixed = Vec::new();
     let (a, b) = (&old.server, &new.server);
-    let listeners = (a.listen, a.admin_listen, &a.admin_hosts, a.tls_cert.is_some())
-        != (b.listen, b.admin_listen, &b.admin_hosts, b.tls_cert.is_some());
+    let listeners = (
+        a.listen,
+        a.admin_listen,
+        &a.admin_hosts,
+        a.tls_cert.is_some(),
+    ) != (
+        b.listen,
+        b.admin_listen,
+        &b.admin_hosts,
+        b.tls_cert.is_some(),
+    );
     if listeners {
         fixed.push("server.listen, server.admin_listen, server.admin_hosts, TLS on or off");
     }
@@ -196,7 +217,10 @@ pub fn reload(services: &Services, tls: &Tls, log: Option<&LogLevel>, new: Confi
         fixed.push("log.format");
     }
     if !fixed.is_empty() {
-        tracing::warn!(settings = fixed.join("; "), "these settings count from the next start on");
+        tracing::warn!(
+            settings = fixed.join("; "),
+            "these settings count from the next start on"
+        );
     }
     if let Some(log) = log {
         log.reload(tracing_subscriber::EnvFilter::new(&new.log.level))

@@ -3,8 +3,8 @@
 use std::io::IsTerminal as _;
 use std::sync::atomic::AtomicU64;
 
-use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -27,13 +27,24 @@ pub fn start_log(log: &Log) -> Option<LogLevel> {
         LogFormat::Text => false,
         LogFormat::Auto => !std::io::stderr().is_terminal(),
     };
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_target(false);
     let lines = if json {
-        lines.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed()
+        lines
+            .json()
+            .flatten_event(true)
+            .with_current_span(true)
+            .with_span_list(false)
+            .boxed()
     } else {
         lines.with_ansi(std::io::stderr().is_terminal()).boxed()
     };
-    tracing_subscriber::registry().with(filter).with(lines).try_init().ok()?;
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(lines)
+        .try_init()
+        .ok()?;
     Some(handle)
 }
 
@@ -121,7 +132,9 @@ impl Default for Metrics {
                 let family = Family::<OutcomeLabel, Counter>::default();
                 registry.register($name, $help, family.clone());
                 let counter = |outcome: &$outcome| {
-                    let label = OutcomeLabel { outcome: outcome.label() };
+                    let label = OutcomeLabel {
+                        outcome: outcome.label(),
+                    };
                     (*outcome, family.get_or_create_owned(&label))
                 };
                 ByOutcome(<$outcome>::ALL.iter().map(counter).collect())
@@ -129,21 +142,40 @@ impl Default for Metrics {
         }
         let logins = by_outcome!("logins", "Logins by outcome", LoginOutcome);
         let refreshes = by_outcome!("refreshes", "Refreshes by outcome", RefreshOutcome);
-        let verifications =
-            by_outcome!("verifications", "Access token verifications by outcome", VerifyOutcome);
+        let verifications = by_outcome!(
+            "verifications",
+            "Access token verifications by outcome",
+            VerifyOutcome
+        );
         let (ended, responses) = (Family::default(), Family::default());
         let (hashing_queue, revocations) = (Gauge::default(), Gauge::default());
         let hash_seconds = Gauge::default();
-        registry.register("sessions_ended", "Sessions ended by request, by reason", ended.clone());
-        registry.register("http_responses", "HTTP answers by status", responses.clone());
-        registry.register("hashing_queue_length", "Logins that wait for a hash", hashing_queue.clone());
+        registry.register(
+            "sessions_ended",
+            "Sessions ended by request, by reason",
+            ended.clone(),
+        );
+        registry.register(
+            "http_responses",
+            "HTTP answers by status",
+            responses.clone(),
+        );
+        registry.register(
+            "hashing_queue_length",
+            "Logins that wait for a hash",
+            hashing_queue.clone(),
+        );
         registry.register_with_unit(
             "hash",
             "What one password hash takes, smoothed",
             Unit::Seconds,
             hash_seconds.clone(),
         );
-        registry.register("revocations", "Entries of the revocation view", revocations.clone());
+        registry.register(
+            "revocations",
+            "Entries of the revocation view",
+            revocations.clone(),
+        );
         Self {
             registry,
             logins,
@@ -177,7 +209,11 @@ impl Metrics {
     /// Counts sessions that a request ended.
     pub fn sessions_ended(&self, reason: EndReason, count: u64) {
         if count > 0 {
-            self.ended.get_or_create(&ReasonLabel { reason: reason.name() }).inc_by(count);
+            self.ended
+                .get_or_create(&ReasonLabel {
+                    reason: reason.name(),
+                })
+                .inc_by(count);
         }
     }
 
@@ -188,9 +224,11 @@ impl Metrics {
 
     /// The text that Prometheus scrapes (OpenMetrics 1.0), with the gauges set to those values.
     pub fn scrape(&self, queued: usize, hash_seconds: f64, revocations: usize) -> String {
-        self.hashing_queue.set(i64::try_from(queued).unwrap_or(i64::MAX));
+        self.hashing_queue
+            .set(i64::try_from(queued).unwrap_or(i64::MAX));
         self.hash_seconds.set(hash_seconds);
-        self.revocations.set(i64::try_from(revocations).unwrap_or(i64::MAX));
+        self.revocations
+            .set(i64::try_from(revocations).unwrap_or(i64::MAX));
         let mut text = String::new();
         // Writing to a String cannot fail.
         let _ = encode(&mut text, &self.registry);

@@ -12,9 +12,9 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 
 use crate::clock::TurnableClock;
+use crate::http::PublicState;
 use crate::http::health::{healthz, readyz};
 use crate::http::router::Routes;
-use crate::http::PublicState;
 use crate::service::Services;
 
 pub use host::AllowedHosts;
@@ -27,12 +27,18 @@ pub fn router(
     clock: Option<Arc<TurnableClock>>,
 ) -> Router {
     let mut routes = Routes::default()
-        .plain("/metrics", "GET, HEAD, OPTIONS", get(move || metrics::scrape(services)))
+        .plain(
+            "/metrics",
+            "GET, HEAD, OPTIONS",
+            get(move || metrics::scrape(services)),
+        )
         .plain("/healthz", "GET, HEAD, OPTIONS", get(healthz))
         .plain("/readyz", "GET, HEAD, OPTIONS", get(readyz));
     if let Some(clock) = clock {
         let turn = post(move |body| demo::turn_clock(clock, body));
         routes = routes.plain("/demo/clock", "POST, OPTIONS", turn);
     }
-    routes.finish(state).layer(from_fn_with_state(hosts, host::check))
+    routes
+        .finish(state)
+        .layer(from_fn_with_state(hosts, host::check))
 }

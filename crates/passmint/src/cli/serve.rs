@@ -42,14 +42,22 @@ impl Running {
         let socket = services.settings.load().database.socket();
         let control = tokio::spawn(ControlSocket::bind(&socket)?.serve(services.clone()));
         let (stop, stopping) = watch::channel(false);
-        let reloader = Reloader { services, tls: server.tls(), sources, log };
+        let reloader = Reloader {
+            services,
+            tls: server.tls(),
+            sources,
+            log,
+        };
         tokio::spawn(async move {
             if let Err(error) = reloader.listen(&stop).await {
                 tracing::error!(%error, "signals cannot be received");
             }
             stop.send_replace(true);
         });
-        Ok(Self { server: tokio::spawn(server.run(stopping)), control })
+        Ok(Self {
+            server: tokio::spawn(server.run(stopping)),
+            control,
+        })
     }
 
     /// Until a signal has stopped the server and everything accepted is answered.
@@ -90,9 +98,8 @@ impl Reloader {
 
     fn reload(&self) {
         let loaded = Config::load(&self.sources).map_err(anyhow::Error::from);
-        let done = loaded.and_then(|new| {
-            app::reload(&self.services, &self.tls, self.log.as_ref(), new)
-        });
+        let done =
+            loaded.and_then(|new| app::reload(&self.services, &self.tls, self.log.as_ref(), new));
         match done {
             Ok(()) => tracing::info!("settings reloaded"),
             Err(error) => tracing::error!("settings not reloaded, the old ones stay: {error:#}"),

@@ -69,12 +69,16 @@ impl Server {
 }
 
 fn origin(text: &str) -> Result<String, String> {
-    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let rest = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"));
     let plain = rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(['/', '*', ' ']));
     if text == "*" || plain {
         return Ok(text.to_owned());
     }
-    Err(format!("`{text}` is no origin: write https://app.example without a path, or *"))
+    Err(format!(
+        "`{text}` is no origin: write https://app.example without a path, or *"
+    ))
 }
 
 fn header_name(r: &mut Reader) -> String {
@@ -96,11 +100,7 @@ impl Api {
     pub(super) fn read(r: &mut Reader) -> Self {
         let choices = [("206", 206), ("401", 401)];
         Self {
-            invalid_credentials_status: r.choice(
-                "api.invalid_credentials_status",
-                206,
-                &choices,
-            ),
+            invalid_credentials_status: r.choice("api.invalid_credentials_status", 206, &choices),
         }
     }
 }
@@ -114,7 +114,9 @@ pub struct Database {
 
 impl Database {
     pub(super) fn read(r: &mut Reader) -> Self {
-        let url = r.secret("database.url").unwrap_or_else(|| DEFAULT_DATABASE.to_owned());
+        let url = r
+            .secret("database.url")
+            .unwrap_or_else(|| DEFAULT_DATABASE.to_owned());
         let sqlite = Self::sqlite_path(&url);
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             r.problem(
@@ -122,19 +124,29 @@ impl Database {
                 "PostgreSQL is not supported by this version: use sqlite:///path/to/passmint.db",
             );
         } else if sqlite.is_none() {
-            r.problem("database.url", "must look like sqlite:///var/lib/passmint/passmint.db");
+            r.problem(
+                "database.url",
+                "must look like sqlite:///var/lib/passmint/passmint.db",
+            );
         }
-        Self { sqlite: sqlite.unwrap_or_default() }
+        Self {
+            sqlite: sqlite.unwrap_or_default(),
+        }
     }
 
     /// The file of a `sqlite://` URL: `sqlite:///abs/olute.db` or `sqlite://rela/tive.db`.
     pub(super) fn sqlite_path(url: &str) -> Option<PathBuf> {
-        url.strip_prefix("sqlite://").filter(|path| !path.is_empty()).map(PathBuf::from)
+        url.strip_prefix("sqlite://")
+            .filter(|path| !path.is_empty())
+            .map(PathBuf::from)
     }
 
     /// The folder of the data.
     pub fn folder(&self) -> PathBuf {
-        self.sqlite.parent().map(std::path::Path::to_owned).unwrap_or_default()
+        self.sqlite
+            .parent()
+            .map(std::path::Path::to_owned)
+            .unwrap_or_default()
     }
 
     /// The socket by which commands reach a running server.
@@ -156,7 +168,9 @@ impl MasterKey {
     pub(super) fn read(r: &mut Reader) -> Self {
         let file = r.optional_text("master_key.file").map(PathBuf::from);
         let value = r.secret("master_key.value").and_then(|text| {
-            let key = base64::engine::general_purpose::STANDARD.decode(text.trim()).ok();
+            let key = base64::engine::general_purpose::STANDARD
+                .decode(text.trim())
+                .ok();
             let key = key.filter(|key| key.len() == 32);
             if key.is_none() {
                 r.problem(
@@ -167,7 +181,10 @@ impl MasterKey {
             key.map(SecretBytes::new)
         });
         if file.is_some() && value.is_some() {
-            r.problem("master_key.file", "give master_key.file or master_key.value, not both");
+            r.problem(
+                "master_key.file",
+                "give master_key.file or master_key.value, not both",
+            );
         }
         Self { file, value }
     }
@@ -214,7 +231,11 @@ impl Sessions {
     pub(super) fn read(r: &mut Reader) -> Self {
         let long = (SECOND, 3650 * DAY);
         Self {
-            reuse_interval: r.duration("sessions.reuse_interval", MINUTE, (Duration::ZERO, 10 * MINUTE)),
+            reuse_interval: r.duration(
+                "sessions.reuse_interval",
+                MINUTE,
+                (Duration::ZERO, 10 * MINUTE),
+            ),
             idle_lifetime: r.duration("sessions.idle_lifetime", 30 * DAY, long),
             max_lifetime: r.duration("sessions.max_lifetime", 365 * DAY, long),
             max_per_user: r.number("sessions.max_per_user", 1000, (1, 1_000_000)),
@@ -265,7 +286,9 @@ pub struct Login {
 impl Login {
     pub(super) fn read(r: &mut Reader) -> Self {
         let bounds = (Duration::from_millis(10), MINUTE);
-        Self { max_wait: r.duration("login.max_wait", 2 * SECOND, bounds) }
+        Self {
+            max_wait: r.duration("login.max_wait", 2 * SECOND, bounds),
+        }
     }
 }
 
@@ -278,7 +301,9 @@ pub struct PasswordSettings {
 
 impl PasswordSettings {
     pub(super) fn read(r: &mut Reader) -> Self {
-        Self { min_length: r.number("password.min_length", 15, (8, 64)) }
+        Self {
+            min_length: r.number("password.min_length", 15, (8, 64)),
+        }
     }
 }
 
@@ -317,13 +342,24 @@ pub struct Keys {
 
 impl Keys {
     pub(super) fn read(r: &mut Reader) -> Self {
-        let choices = [Algorithm::Es256, Algorithm::EdDsa, Algorithm::Rs256, Algorithm::Hs256]
-            .map(|algorithm| (algorithm.name(), algorithm));
+        let choices = [
+            Algorithm::Es256,
+            Algorithm::EdDsa,
+            Algorithm::Rs256,
+            Algorithm::Hs256,
+        ]
+        .map(|algorithm| (algorithm.name(), algorithm));
         let rotate_every = r.duration("keys.rotate_every", 90 * DAY, (Duration::ZERO, 3650 * DAY));
         if !rotate_every.is_zero() && rotate_every < 2 * HOUR {
-            r.problem("keys.rotate_every", "must be 0 or at least 2h: a key is published for an hour");
+            r.problem(
+                "keys.rotate_every",
+                "must be 0 or at least 2h: a key is published for an hour",
+            );
         }
-        Self { algorithm: r.choice("keys.algorithm", Algorithm::Es256, &choices), rotate_every }
+        Self {
+            algorithm: r.choice("keys.algorithm", Algorithm::Es256, &choices),
+            rotate_every,
+        }
     }
 }
 
@@ -336,7 +372,9 @@ pub struct Throttle {
 
 impl Throttle {
     pub(super) fn read(r: &mut Reader) -> Self {
-        Self { enabled: r.switch("throttle.enabled", true) }
+        Self {
+            enabled: r.switch("throttle.enabled", true),
+        }
     }
 }
 
@@ -366,8 +404,14 @@ impl Log {
         if level.parse::<tracing_subscriber::EnvFilter>().is_err() {
             r.problem("log.level", "must be error, warn, info, debug or trace");
         }
-        let choices =
-            [("auto", LogFormat::Auto), ("json", LogFormat::Json), ("text", LogFormat::Text)];
-        Self { level, format: r.choice("log.format", LogFormat::Auto, &choices) }
+        let choices = [
+            ("auto", LogFormat::Auto),
+            ("json", LogFormat::Json),
+            ("text", LogFormat::Text),
+        ];
+        Self {
+            level,
+            format: r.choice("log.format", LogFormat::Auto, &choices),
+        }
     }
 }

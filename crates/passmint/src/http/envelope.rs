@@ -58,7 +58,11 @@ pub struct PublicState {
 impl PublicState {
     /// For those services.
     pub fn new(services: Services, health: Arc<Health>) -> Self {
-        Self { services, health, ids: Arc::new(RequestIds::default()) }
+        Self {
+            services,
+            health,
+            ids: Arc::new(RequestIds::default()),
+        }
     }
 }
 
@@ -90,7 +94,10 @@ struct RequestIds {
 impl Default for RequestIds {
     fn default() -> Self {
         let process = std::hash::RandomState::new().build_hasher().finish();
-        Self { process, next: AtomicU64::new(1) }
+        Self {
+            process,
+            next: AtomicU64::new(1),
+        }
     }
 }
 
@@ -114,10 +121,16 @@ pub async fn envelope(State(state): State<PublicState>, request: Request, next: 
     let span = tracing::info_span!("request", request_id = id.to_str().unwrap_or_default());
     let cors = Cors::of(&request, &state.services.settings.load());
     let http1 = request.version() <= Version::HTTP_11;
-    let (method, path) = (request.method().clone(), tracing::enabled!(tracing::Level::DEBUG));
+    let (method, path) = (
+        request.method().clone(),
+        tracing::enabled!(tracing::Level::DEBUG),
+    );
     let path = path.then(|| request.uri().path().to_owned());
 
-    let work = AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span.clone()).await;
+    let work = AssertUnwindSafe(next.run(request))
+        .catch_unwind()
+        .instrument(span.clone())
+        .await;
     let mut response = work.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
@@ -126,7 +139,9 @@ pub async fn envelope(State(state): State<PublicState>, request: Request, next: 
 
     let status = response.status();
     if let Some(Cause(cause)) = response.extensions_mut().remove::<Cause>() {
-        span.in_scope(|| tracing::error!(%method, status = status.as_u16(), cause, "request failed"));
+        span.in_scope(
+            || tracing::error!(%method, status = status.as_u16(), cause, "request failed"),
+        );
     }
     if let Some(path) = path {
         span.in_scope(|| tracing::debug!(%method, path, status = status.as_u16(), "answered"));
@@ -134,7 +149,9 @@ pub async fn envelope(State(state): State<PublicState>, request: Request, next: 
     state.services.metrics.response(status.as_u16());
     let headers = response.headers_mut();
     cors.apply(headers);
-    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers
+        .entry(CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(REQUEST_ID, id);
     if http1 && state.health.is_draining() {
@@ -167,7 +184,9 @@ impl Cors {
             if allowed.iter().any(|allowed| allowed == "*") {
                 return Some(HeaderValue::from_static("*"));
             }
-            allowed.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes())
+            allowed
+                .iter()
+                .any(|allowed| allowed.as_bytes() == origin.as_bytes())
                 .then(|| origin.clone())
         });
         let asks = headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
@@ -177,7 +196,9 @@ impl Cors {
     }
 
     fn apply(self, headers: &mut HeaderMap) {
-        let Self::Applies { origin, preflight } = self else { return };
+        let Self::Applies { origin, preflight } = self else {
+            return;
+        };
         headers.append(VARY, HeaderValue::from_static("Origin"));
         let Some(origin) = origin else { return };
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);

@@ -105,7 +105,10 @@ pub async fn serve(
         }
     }
     drop(listener);
-    if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
+    if tokio::time::timeout(DRAIN, graceful.shutdown())
+        .await
+        .is_err()
+    {
         tracing::warn!("some requests were not answered in time and are cut off");
     }
 }
@@ -122,7 +125,9 @@ fn spawn(
     let watcher = graceful.watcher();
     let config = tls.0.load_full();
     tokio::spawn(async move {
-        let Some(config) = config else { return connection(stream, peer, router, watcher).await };
+        let Some(config) = config else {
+            return connection(stream, peer, router, watcher).await;
+        };
         let handshake = TlsAcceptor::from(config).accept(stream);
         match tokio::time::timeout(HANDSHAKE_DEADLINE, handshake).await {
             Ok(Ok(stream)) => connection(stream, peer, router, watcher).await,

@@ -36,12 +36,19 @@ pub fn public(state: PublicState) -> Router {
         .api(&["/api/v1/logout"], POST, post(session::logout))
         .api(&["/api/v1/sessions"], GET_DELETE, sessions)
         .api(&["/api/v1/sessions/{id}"], DELETE, delete(session::end))
-        .api(&["/api/v1/password-change"], POST, post(user::change_password))
+        .api(
+            &["/api/v1/password-change"],
+            POST,
+            post(user::change_password),
+        )
         .plain("/.well-known/jwks.json", GET, get(key::jwks))
         .plain("/healthz", GET, get(health::healthz))
         .plain("/readyz", GET, get(health::readyz))
         .any_method("/forward-auth", forward_auth::forward_auth)
-        .any_method("/forward-auth-roles/{roles}", forward_auth::forward_auth_roles)
+        .any_method(
+            "/forward-auth-roles/{roles}",
+            forward_auth::forward_auth_roles,
+        )
         .finish(state)
 }
 
@@ -50,7 +57,12 @@ pub(crate) struct Routes(Router<PublicState>);
 
 impl Routes {
     /// A path with and without the trailing slash, under all its names.
-    fn api(mut self, paths: &[&str], allow: &'static str, methods: MethodRouter<PublicState>) -> Self {
+    fn api(
+        mut self,
+        paths: &[&str],
+        allow: &'static str,
+        methods: MethodRouter<PublicState>,
+    ) -> Self {
         for path in paths {
             self = self.plain(path, allow, methods.clone());
             self = self.plain(&format!("{path}/"), allow, methods.clone());
@@ -67,7 +79,9 @@ impl Routes {
     ) -> Self {
         let methods = methods
             .options(move || async move { (StatusCode::NO_CONTENT, [(ALLOW, allow)]) })
-            .fallback(move |method: Method| async move { ApiError::MethodNotAllowed(method, allow) });
+            .fallback(
+                move |method: Method| async move { ApiError::MethodNotAllowed(method, allow) },
+            );
         Self(self.0.route(path, methods))
     }
 

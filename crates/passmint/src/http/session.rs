@@ -1,8 +1,8 @@
 //! The caller's own sessions: listing, ending, logging out (contract section 4).
 
 use axum::Json;
-use axum::extract::{Path, State};
 use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
@@ -47,7 +47,10 @@ pub(super) async fn list(
     caller: UserCaller,
 ) -> Result<Json<SessionsBody>, ApiError> {
     let live = sessions.of_user(caller.user, false).await?;
-    let sessions = live.iter().map(|s| SessionBody::new(s, caller.session)).collect();
+    let sessions = live
+        .iter()
+        .map(|s| SessionBody::new(s, caller.session))
+        .collect();
     Ok(Json(SessionsBody { sessions }))
 }
 
@@ -60,7 +63,11 @@ pub(super) async fn end(
     let Path(id) = id.map_err(|_| ApiError::NotFound)?;
     let id = SessionId::parse(&id).ok_or(ApiError::NotFound)?;
     let own = caller.session == Some(id);
-    let reason = if own { EndReason::Logout } else { EndReason::LoggedOutElsewhere };
+    let reason = if own {
+        EndReason::Logout
+    } else {
+        EndReason::LoggedOutElsewhere
+    };
     if sessions.end_own(caller.user, id, reason).await? {
         Ok(StatusCode::NO_CONTENT)
     } else {
@@ -73,7 +80,9 @@ pub(super) async fn end_others(
     State(sessions): State<SessionService>,
     caller: UserCaller,
 ) -> Result<StatusCode, ApiError> {
-    let keep = caller.session.ok_or(ApiError::Unauthorized(Unauthorized::Invalid))?;
+    let keep = caller
+        .session
+        .ok_or(ApiError::Unauthorized(Unauthorized::Invalid))?;
     sessions.end_others(caller.user, keep).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -73,17 +73,24 @@ impl RevocationView {
     /// Whether a genuine token has been ended.
     pub fn is_revoked(&self, token: &TokenSubject, now: Timestamp) -> bool {
         let live = self.live.read();
-        let by_user = token.user.and_then(|user| live.users.get(&user)).is_some_and(|epochs| {
-            epochs.iter().any(|ended| {
-                let kept = ended.except.is_some() && ended.except == token.session;
-                token.user_epoch < ended.epoch && !kept
-            })
-        });
-        let Some(session) = token.session else { return by_user };
+        let by_user = token
+            .user
+            .and_then(|user| live.users.get(&user))
+            .is_some_and(|epochs| {
+                epochs.iter().any(|ended| {
+                    let kept = ended.except.is_some() && ended.except == token.session;
+                    token.user_epoch < ended.epoch && !kept
+                })
+            });
+        let Some(session) = token.session else {
+            return by_user;
+        };
         by_user
             || live.sessions.contains_key(&session)
             || live.generations.get(&session).is_some_and(|ended| {
-                ended.iter().any(|e| token.generation < e.generation && now >= e.from)
+                ended
+                    .iter()
+                    .any(|e| token.generation < e.generation && now >= e.from)
             })
     }
 
@@ -108,21 +115,41 @@ impl Live {
             Revocation::Session(id) => {
                 self.sessions.insert(id, sequence);
             }
-            Revocation::User { user, epoch, except } => {
+            Revocation::User {
+                user,
+                epoch,
+                except,
+            } => {
                 let epochs = self.users.entry(user).or_default();
                 if epochs.iter().all(|known| known.sequence != sequence) {
-                    epochs.push(UserEpoch { sequence, epoch, except });
+                    epochs.push(UserEpoch {
+                        sequence,
+                        epoch,
+                        except,
+                    });
                 }
             }
-            Revocation::Generation { session, generation, from } => {
+            Revocation::Generation {
+                session,
+                generation,
+                from,
+            } => {
                 let ended = self.generations.entry(session).or_default();
                 if ended.iter().all(|known| known.sequence != sequence) {
                     // Of those whose grace is over, the highest covers all.
                     let over = |known: &EndedGeneration| known.from <= entry.at;
-                    let highest =
-                        ended.iter().filter(|e| over(e)).map(|e| e.generation).max().unwrap_or(0);
+                    let highest = ended
+                        .iter()
+                        .filter(|e| over(e))
+                        .map(|e| e.generation)
+                        .max()
+                        .unwrap_or(0);
                     ended.retain(|known| !over(known) || known.generation == highest);
-                    ended.push(EndedGeneration { sequence, generation, from });
+                    ended.push(EndedGeneration {
+                        sequence,
+                        generation,
+                        from,
+                    });
                 }
             }
         }
@@ -150,14 +177,22 @@ mod tests {
     fn view(revocations: &[Revocation]) -> RevocationView {
         let view = RevocationView::default();
         for (sequence, revocation) in (1..).zip(revocations) {
-            view.apply(&[RevocationEntry { sequence, revocation: *revocation, at: at(100) }]);
+            view.apply(&[RevocationEntry {
+                sequence,
+                revocation: *revocation,
+                at: at(100),
+            }]);
         }
         view
     }
 
     fn revoked(view: &RevocationView, session: SessionId, epoch: u64, generation: u32) -> bool {
-        let token =
-            TokenSubject { user: Some(USER), session: Some(session), generation, user_epoch: epoch };
+        let token = TokenSubject {
+            user: Some(USER),
+            session: Some(session),
+            generation,
+            user_epoch: epoch,
+        };
         view.is_revoked(&token, at(200))
     }
 
@@ -172,16 +207,31 @@ mod tests {
 
     #[test]
     fn a_password_change_keeps_the_session_it_came_from_until_the_next_one() {
-        let first = Revocation::User { user: USER, epoch: 1, except: Some(SESSION) };
+        let first = Revocation::User {
+            user: USER,
+            epoch: 1,
+            except: Some(SESSION),
+        };
         let view = view(&[first]);
         assert!(!revoked(&view, SESSION, 0, 0));
         assert!(revoked(&view, OTHER, 0, 0));
         assert!(!revoked(&view, OTHER, 1, 0), "a login after the change");
-        let second = Revocation::User { user: USER, epoch: 2, except: Some(OTHER) };
-        view.apply(&[RevocationEntry { sequence: 2, revocation: second, at: at(100) }]);
+        let second = Revocation::User {
+            user: USER,
+            epoch: 2,
+            except: Some(OTHER),
+        };
+        view.apply(&[RevocationEntry {
+            sequence: 2,
+            revocation: second,
+            at: at(100),
+        }]);
         assert!(revoked(&view, SESSION, 1, 0));
         assert!(!revoked(&view, OTHER, 1, 0));
-        assert!(revoked(&view, OTHER, 0, 0), "an older token of a session kept only later");
+        assert!(
+            revoked(&view, OTHER, 0, 0),
+            "an older token of a session kept only later"
+        );
     }
 
     #[test]
@@ -195,7 +245,11 @@ mod tests {
         assert!(revoked(&view, SESSION, 0, 0));
         assert!(!revoked(&view, SESSION, 0, 1), "its grace runs until 250");
         assert!(!revoked(&view, SESSION, 0, 2));
-        let third = RevocationEntry { sequence: 3, revocation: ended(3, 360), at: at(300) };
+        let third = RevocationEntry {
+            sequence: 3,
+            revocation: ended(3, 360),
+            at: at(300),
+        };
         view.apply(&[third]);
         assert_eq!(view.len(), 2, "the first is covered by the second");
         let token = |generation| TokenSubject {

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::key::KeyService;
 use super::Parts;
+use super::key::KeyService;
 use crate::domain::session::SessionId;
 use crate::store::SweepSessions;
 

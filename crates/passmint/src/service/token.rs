@@ -118,7 +118,10 @@ pub struct TokenService {
 impl TokenService {
     /// Made of `parts`.
     pub fn new(parts: Arc<Parts>) -> Self {
-        Self { parts, known: Arc::new(Cache::new(REMEMBERED_TOKENS)) }
+        Self {
+            parts,
+            known: Arc::new(Cache::new(REMEMBERED_TOKENS)),
+        }
     }
 
     /// Checks credentials and begins a session. Unknown, wrong and disabled cost the same hash.
@@ -140,8 +143,10 @@ impl TokenService {
         let found = parts.store.credentials(name).await.map_err(Failure::from)?;
         let usable = found.filter(|credentials| credentials.user.disabled_at.is_none());
         let hash = usable.as_ref().map(|credentials| credentials.hash.clone());
-        let verification =
-            parts.hashing.verify(login.password, hash, config.login.max_wait).await?;
+        let verification = parts
+            .hashing
+            .verify(login.password, hash, config.login.max_wait)
+            .await?;
         let (Some(credentials), Verification::Match(better)) = (usable, verification) else {
             return Err(LoginError::Refused);
         };
@@ -154,7 +159,11 @@ impl TokenService {
             user_agent: login.user_agent,
             ..self.start(&credentials, &secret, &ring, &config)?
         };
-        let lineage = parts.store.start_session(start).await.map_err(Failure::from)?;
+        let lineage = parts
+            .store
+            .start_session(start)
+            .await
+            .map_err(Failure::from)?;
         // The user was disabled or got another password while the hash was computed.
         let lineage = lineage.ok_or(LoginError::Refused)?;
         let now = lineage.session.rotated_at;
@@ -200,11 +209,7 @@ impl TokenService {
         outcome
     }
 
-    async fn try_refresh(
-        &self,
-        text: &str,
-        address: Option<IpAddr>,
-    ) -> Result<Pair, RefreshError> {
+    async fn try_refresh(&self, text: &str, address: Option<IpAddr>) -> Result<Pair, RefreshError> {
         let parts = &self.parts;
         let ring = parts.ring.load_full();
         let config = parts.settings.load_full();
@@ -328,7 +333,10 @@ impl TokenService {
     ) -> Result<(String, i64), Failure> {
         let session = &lineage.session;
         let end = session.created_at.plus(config.sessions.max_lifetime);
-        let expires_at = issued_at.plus(config.tokens.access_lifetime).min(end).seconds();
+        let expires_at = issued_at
+            .plus(config.tokens.access_lifetime)
+            .min(end)
+            .seconds();
         let claims = AccessClaims {
             issuer: &config.server.issuer,
             audience: config.tokens.audience.as_deref(),
@@ -367,7 +375,10 @@ impl TokenService {
         let ring = parts.ring.load();
         let mut name = [0; 32];
         name.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
-        let known = self.known.get(&name).filter(|known| known.ring == ring.version);
+        let known = self
+            .known
+            .get(&name)
+            .filter(|known| known.ring == ring.version);
         let verified = match known {
             Some(known) if known.claims.expires_at > now.seconds() => known,
             Some(_) => {
@@ -413,12 +424,18 @@ impl TokenService {
             generation: claims.generation,
             user_epoch: claims.user_epoch,
         };
-        Ok(Verified { claims, subject, ring: ring.version })
+        Ok(Verified {
+            claims,
+            subject,
+            ring: ring.version,
+        })
     }
 
     /// The live user behind a verified token, from the store.
     pub async fn user_of(&self, verified: &Verified) -> Result<Option<User>, Failure> {
-        let Some(id) = verified.subject.user else { return Ok(None) };
+        let Some(id) = verified.subject.user else {
+            return Ok(None);
+        };
         let found = self.parts.store.credentials_of(id).await?;
         Ok(found.map(|credentials| credentials.user))
     }

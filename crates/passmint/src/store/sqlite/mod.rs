@@ -24,13 +24,17 @@ use super::{RevocationSink, StoreError};
 use crate::clock::Clock;
 
 pub use lock::{DatabaseLock, LockError};
+pub use session::rotation_statement;
 
 use checkpoint::Checkpointer;
 use reader::Readers;
 use writer::{RunningTime, Writer};
 
 /// The schema, step by step; the database's `user_version` counts the steps it has taken.
-const MIGRATIONS: [&str; 1] = [include_str!("../../../migrations/sqlite/0001_first.sql")];
+const MIGRATIONS: [&str; 1] = [FIRST_SCHEMA];
+
+/// The first step; the bench harness builds its bare table from it.
+pub const FIRST_SCHEMA: &str = include_str!("../../../migrations/sqlite/0001_first.sql");
 
 /// Why a database could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -87,23 +91,38 @@ impl SqliteStore {
         sink: Arc<dyn RevocationSink>,
     ) -> Result<Self, OpenError> {
         let path = lock.database().to_owned();
-        let wrap = |cause| OpenError::Sqlite { path: path.clone(), cause };
+        let wrap = |cause| OpenError::Sqlite {
+            path: path.clone(),
+            cause,
+        };
         let mut connection = connect(&path).map_err(wrap)?;
         migrate(&mut connection, &path)?;
         let running_time = RunningTime::load(&connection).map_err(wrap)?;
-        let io = |cause| OpenError::Io { path: path.clone(), cause };
+        let io = |cause| OpenError::Io {
+            path: path.clone(),
+            cause,
+        };
         let writer =
             Writer::start(connection, running_time, Arc::clone(&clock), sink).map_err(io)?;
         let checkpointer =
             Checkpointer::start(connect(&path).map_err(wrap)?, writer.commits()).map_err(io)?;
         let readers = Readers::open(&path).map_err(wrap)?;
-        Ok(Self { writer, readers, clock, _checkpointer: checkpointer, _lock: lock })
+        Ok(Self {
+            writer,
+            readers,
+            clock,
+            _checkpointer: checkpointer,
+            _lock: lock,
+        })
     }
 
     /// Opens the file, migrates it, closes it: the versions before and after.
     pub fn migrate_only(lock: &DatabaseLock) -> Result<(usize, usize), OpenError> {
         let path = lock.database();
-        let wrap = |cause| OpenError::Sqlite { path: path.to_owned(), cause };
+        let wrap = |cause| OpenError::Sqlite {
+            path: path.to_owned(),
+            cause,
+        };
         let mut connection = connect(path).map_err(wrap)?;
         let before = version(&connection).map_err(wrap)?;
         migrate(&mut connection, path)?;
@@ -112,7 +131,10 @@ impl SqliteStore {
 
     /// The schema version of the file, and what SQLite's quick check says of it, without holding it.
     pub fn examine(path: &Path) -> Result<(usize, String), OpenError> {
-        let wrap = |cause| OpenError::Sqlite { path: path.to_owned(), cause };
+        let wrap = |cause| OpenError::Sqlite {
+            path: path.to_owned(),
+            cause,
+        };
         let connection =
             Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(wrap)?;
         let found = version(&connection).map_err(wrap)?;
@@ -150,16 +172,25 @@ fn version(connection: &Connection) -> Result<usize, rusqlite::Error> {
 }
 
 fn migrate(connection: &mut Connection, path: &Path) -> Result<(), OpenError> {
-    let wrap = |cause| OpenError::Sqlite { path: path.to_owned(), cause };
+    let wrap = |cause| OpenError::Sqlite {
+        path: path.to_owned(),
+        cause,
+    };
     let found = version(connection).map_err(wrap)?;
     let known = MIGRATIONS.len();
     if found > known {
-        return Err(OpenError::Newer { path: path.to_owned(), found, known });
+        return Err(OpenError::Newer {
+            path: path.to_owned(),
+            found,
+            known,
+        });
     }
     for (step, sql) in MIGRATIONS.iter().enumerate().skip(found) {
         let transaction = connection.transaction().map_err(wrap)?;
         transaction.execute_batch(sql).map_err(wrap)?;
-        transaction.pragma_update(None, "user_version", step + 1).map_err(wrap)?;
+        transaction
+            .pragma_update(None, "user_version", step + 1)
+            .map_err(wrap)?;
         transaction.commit().map_err(wrap)?;
     }
     Ok(())

@@ -29,9 +29,15 @@ pub(super) struct RunningTime {
 
 impl RunningTime {
     pub(super) fn load(connection: &Connection) -> Result<Self, rusqlite::Error> {
-        let base = connection
-            .query_row("SELECT value FROM meta WHERE name = 'running_time'", [], |row| row.get(0))?;
-        Ok(Self { base, started: Instant::now() })
+        let base = connection.query_row(
+            "SELECT value FROM meta WHERE name = 'running_time'",
+            [],
+            |row| row.get(0),
+        )?;
+        Ok(Self {
+            base,
+            started: Instant::now(),
+        })
     }
 
     fn now(&self) -> i64 {
@@ -91,7 +97,9 @@ where
     }
 
     fn run(&mut self, write: &mut Write<'_>) -> bool {
-        let Some(work) = self.work.take() else { return false };
+        let Some(work) = self.work.take() else {
+            return false;
+        };
         let outcome = work(write).map_err(StoreError::from);
         let done = outcome.is_ok();
         self.outcome = Some(outcome);
@@ -126,8 +134,16 @@ impl Writer {
         let (jobs, queue) = sync_channel(MAX_QUEUED);
         let commits = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&commits);
-        let batches = Batches { connection, running_time, clock, sink, commits: counter };
-        thread::Builder::new().name("sqlite-writer".into()).spawn(move || batches.run(&queue))?;
+        let batches = Batches {
+            connection,
+            running_time,
+            clock,
+            sink,
+            commits: counter,
+        };
+        thread::Builder::new()
+            .name("sqlite-writer".into())
+            .spawn(move || batches.run(&queue))?;
         Ok(Self { jobs, commits })
     }
 
@@ -160,12 +176,23 @@ impl Writer {
         T: Send + 'static,
     {
         let (answer, receiver) = oneshot::channel();
-        let job = Pending { scope, work: Some(work), outcome: None, answer };
-        self.jobs.try_send(Box::new(job)).map_err(|refused| match refused {
-            TrySendError::Full(_) => StoreError::Unavailable("too many writes wait".to_owned()),
-            TrySendError::Disconnected(_) => StoreError::Failed("the writer has ended".to_owned()),
-        })?;
-        receiver.await.map_err(|_| StoreError::Failed("the writer has ended".to_owned()))?
+        let job = Pending {
+            scope,
+            work: Some(work),
+            outcome: None,
+            answer,
+        };
+        self.jobs
+            .try_send(Box::new(job))
+            .map_err(|refused| match refused {
+                TrySendError::Full(_) => StoreError::Unavailable("too many writes wait".to_owned()),
+                TrySendError::Disconnected(_) => {
+                    StoreError::Failed("the writer has ended".to_owned())
+                }
+            })?;
+        receiver
+            .await
+            .map_err(|_| StoreError::Failed("the writer has ended".to_owned()))?
     }
 }
 

@@ -1,0 +1,164 @@
+//! The figures of the README: which there are, what each promises, and the run that takes them.
+
+use std::env;
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+
+use crate::load::Window;
+use crate::measure::Site;
+use crate::report::{self, Bound, Measured, Row};
+use crate::server::Installation;
+
+/// Time before each measured window: threads, caches and connections settle.
+const WARM_UP: Duration = Duration::from_millis(500);
+
+/// What to measure, and how.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// The server binary [default: `passmint` beside this program].
+    #[arg(long)]
+    server: Option<PathBuf>,
+    /// Interleaved pairs per ratio, and starts.
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u8).range(1..))]
+    pairs: u8,
+    /// Length of each measured window.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
+    seconds: u16,
+    /// Wait between the last login and the look at the idle memory.
+    #[arg(long, default_value_t = 65)]
+    idle_seconds: u16,
+    /// Sessions that each of the 64 connections refreshes in turn. With one, all refreshes would
+    /// go to the same few pages of the table, which no real load does.
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u8).range(1..))]
+    sessions_each: u8,
+    /// Exit with 1 when a bound is missed.
+    #[arg(long)]
+    check: bool,
+    /// Only these figures.
+    #[arg(long, value_enum, num_args = 1.., value_name = "NAME")]
+    only: Vec<Figure>,
+    /// Where the temporary data goes; its file system is the one measured.
+    #[arg(long)]
+    work_dir: Option<PathBuf>,
+}
+
+/// A figure, in the order of the table.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Figure {
+    Start,
+    Memory,
+    Logins,
+    Refreshes,
+    Verifications,
+}
+
+impl Figure {
+    fn title(self) -> &'static str {
+        match self {
+            Self::Start => "start to ready, 100,000 users",
+            Self::Memory => "resident memory, idle after logins",
+            Self::Logins => "logins, of a bare Argon2 loop",
+            Self::Refreshes => "durable refreshes at 64 connections, of a bare SQLite writer",
+            Self::Verifications => "verifications of known tokens, of a bare axum server",
+        }
+    }
+
+    fn bound(self) -> Bound {
+        match self {
+            Self::Start => Bound::Milliseconds(100.0),
+            Self::Memory => Bound::Mebibytes(20.0),
+            Self::Logins => Bound::Percent(85.0),
+            Self::Refreshes => Bound::Percent(50.0),
+            Self::Verifications => Bound::Percent(75.0),
+        }
+    }
+
+    fn take(self, site: &Site<'_>) -> Result<Measured> {
+        match self {
+            Self::Start => site.start_to_ready(),
+            Self::Memory => site.idle_memory(),
+            Self::Logins => site.logins(),
+            Self::Refreshes => site.refreshes(),
+            Self::Verifications => site.verifications(),
+        }
+    }
+}
+
+/// Takes the figures and prints the table. A figure that could not be taken without errors fails
+/// the run; one that misses its bound only with `--check`.
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    let work_dir = options.work_dir.clone().unwrap_or_else(env::temp_dir);
+    let folder = tempfile::Builder::new()
+        .prefix("passmint-bench-")
+        .tempdir_in(&work_dir)
+        .with_context(|| format!("cannot make a folder in {}", work_dir.display()))?;
+    let data = folder.path().join("data");
+    fs::create_dir(&data)?;
+    let site = Site {
+        installation: Installation::new(&server_binary(options)?, &data)?,
+        folder: folder.path(),
+        pairs: options.pairs.into(),
+        sessions_each: options.sessions_each,
+        window: Window {
+            warm_up: WARM_UP,
+            measured: Duration::from_secs(options.seconds.into()),
+        },
+        idle: Duration::from_secs(options.idle_seconds.into()),
+    };
+    eprintln!("{}", machine());
+    site.prepare()?;
+    let chosen = Figure::value_variants()
+        .iter()
+        .filter(|figure| options.only.is_empty() || options.only.contains(figure));
+    let rows: Vec<_> = chosen.map(|figure| take(*figure, &site)).collect();
+    print!("{}", report::markdown(&rows));
+    folder.close().context("cannot remove the temporary data")?;
+    let failed = rows.iter().any(|row| row.faults().next().is_some());
+    let missed = rows.iter().any(|row| !row.is_met());
+    Ok(ExitCode::from(u8::from(
+        failed || (options.check && missed),
+    )))
+}
+
+fn take(figure: Figure, site: &Site<'_>) -> Row {
+    eprintln!("{}", figure.title());
+    let measured = figure.take(site).unwrap_or_else(|error| Measured {
+        faults: vec![format!("{error:#}")],
+        ..Measured::default()
+    });
+    let row = Row {
+        title: figure.title().to_owned(),
+        bound: figure.bound(),
+        measured,
+    };
+    for fault in row.faults() {
+        eprintln!("  FAILED: {fault}");
+    }
+    row
+}
+
+fn server_binary(options: &Options) -> Result<PathBuf> {
+    match &options.server {
+        Some(path) => Ok(path.clone()),
+        None => Ok(env::current_exe()?.with_file_name("passmint")),
+    }
+}
+
+/// The processor and how busy it is before the start: a loaded machine explains a poor figure.
+fn machine() -> String {
+    let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let models: Vec<_> = cpus
+        .lines()
+        .filter_map(|line| line.strip_prefix("model name")?.split_once(": "))
+        .map(|(_, model)| model)
+        .collect();
+    let model = models.first().copied().unwrap_or("unknown processor");
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').next().unwrap_or_default();
+    format!("{} x {model}, load average {load}", models.len())
+}

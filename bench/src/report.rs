@@ -1,0 +1,227 @@
+//! What a figure is made of, what it promises, and the Markdown tables that say so.
+
+use std::fmt::Write as _;
+
+use crate::load::Outcome;
+
+/// What a figure promises.
+#[derive(Clone, Copy)]
+pub(crate) enum Bound {
+    /// At most so many milliseconds.
+    Milliseconds(f64),
+    /// At most so many MiB.
+    Mebibytes(f64),
+    /// At least so many percent of the bare part.
+    Percent(f64),
+}
+
+impl Bound {
+    fn is_met_by(self, value: f64) -> bool {
+        match self {
+            Self::Milliseconds(limit) | Self::Mebibytes(limit) => value <= limit,
+            Self::Percent(limit) => value >= limit,
+        }
+    }
+
+    fn relation(self) -> String {
+        match self {
+            Self::Milliseconds(limit) => format!("≤ {limit} ms"),
+            Self::Mebibytes(limit) => format!("≤ {limit} MiB"),
+            Self::Percent(limit) => format!("≥ {limit} %"),
+        }
+    }
+
+    fn show(self, value: f64) -> String {
+        match self {
+            Self::Milliseconds(_) => format!("{value:.1} ms"),
+            Self::Mebibytes(_) => format!("{value:.1} MiB"),
+            Self::Percent(_) => format!("{value:.1} %"),
+        }
+    }
+}
+
+/// One side by side measurement.
+pub(crate) struct Pair {
+    /// The server under load.
+    pub(crate) server: Outcome,
+    /// The bare part, per second.
+    pub(crate) bare: f64,
+}
+
+/// What was measured for a figure.
+#[derive(Default)]
+pub(crate) struct Measured {
+    /// The values whose median is the figure, in the unit of its bound.
+    pub(crate) samples: Vec<f64>,
+    /// The pairs behind them, where there are any.
+    pub(crate) pairs: Vec<Pair>,
+    /// Why the figure counts for nothing, whatever the samples say.
+    pub(crate) faults: Vec<String>,
+}
+
+impl Measured {
+    /// Takes a pair in; one with errors is a fault.
+    pub(crate) fn push(&mut self, pair: Pair) {
+        self.samples
+            .push(100.0 * pair.server.rate / pair.bare.max(f64::MIN_POSITIVE));
+        self.check(&pair.server);
+        self.pairs.push(pair);
+    }
+
+    /// Notes the errors of a run.
+    pub(crate) fn check(&mut self, outcome: &Outcome) {
+        if let Some(first) = &outcome.first_error {
+            self.faults
+                .push(format!("{} errors, first: {first}", outcome.errors));
+        }
+    }
+}
+
+/// A line of the table.
+pub(crate) struct Row {
+    /// What the figure is.
+    pub(crate) title: String,
+    /// What it promises.
+    pub(crate) bound: Bound,
+    /// What came out.
+    pub(crate) measured: Measured,
+}
+
+impl Row {
+    /// Whether the promise is kept, by a run without faults.
+    pub(crate) fn is_met(&self) -> bool {
+        self.measured.faults.is_empty()
+            && median(&self.measured.samples).is_some_and(|value| self.bound.is_met_by(value))
+    }
+
+    /// The faults, each once.
+    pub(crate) fn faults(&self) -> impl Iterator<Item = &str> {
+        self.measured.faults.iter().map(String::as_str)
+    }
+
+    fn markdown(&self) -> String {
+        let samples = &self.measured.samples;
+        let show = |value: Option<f64>| value.map_or("-".to_owned(), |v| self.bound.show(v));
+        let range = match samples.len() {
+            0 | 1 => "-".to_owned(),
+            _ => format!(
+                "{} to {}",
+                show(samples.iter().copied().reduce(f64::min)),
+                show(samples.iter().copied().reduce(f64::max))
+            ),
+        };
+        let verdict = match (self.is_met(), self.measured.faults.is_empty()) {
+            (true, _) => "met",
+            (false, true) => "**missed**",
+            (false, false) => "**failed**",
+        };
+        let (title, relation) = (&self.title, self.bound.relation());
+        format!(
+            "| {title} | {relation} | {} | {range} | {verdict} |\n",
+            show(median(samples))
+        )
+    }
+}
+
+/// The table of figures, and below it the rates and latencies behind the ratios.
+pub(crate) fn markdown(rows: &[Row]) -> String {
+    let mut text = "| figure | bound | measured | min to max | verdict |\n".to_owned();
+    text.push_str("|---|---|---|---|---|\n");
+    text.extend(rows.iter().map(Row::markdown));
+    if rows.iter().all(|row| row.measured.pairs.is_empty()) {
+        return text;
+    }
+    text.push_str("\n| behind it (medians) | server | bare | p50 | p99 | errors |\n");
+    text.push_str("|---|---|---|---|---|---|\n");
+    for row in rows {
+        let pairs = &row.measured.pairs;
+        let of = |value: &dyn Fn(&Pair) -> f64| {
+            median(&pairs.iter().map(value).collect::<Vec<_>>()).unwrap_or_default()
+        };
+        if pairs.is_empty() {
+            continue;
+        }
+        let millis = |seconds: f64| format!("{:.2} ms", seconds * 1000.0);
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "| {} | {:.0}/s | {:.0}/s | {} | {} | {} |",
+            row.title,
+            of(&|pair| pair.server.rate),
+            of(&|pair| pair.bare),
+            millis(of(&|pair| pair.server.p50.as_secs_f64())),
+            millis(of(&|pair| pair.server.p99.as_secs_f64())),
+            pairs.iter().map(|pair| pair.server.errors).sum::<u64>(),
+        );
+    }
+    text
+}
+
+/// The middle value, or the mean of the two in the middle.
+pub(crate) fn median(values: &[f64]) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    let upper = *sorted.get(middle)?;
+    if sorted.len() % 2 == 1 {
+        return Some(upper);
+    }
+    Some(f64::midpoint(*sorted.get(middle - 1)?, upper))
+}
+
+/// A count as a number to calculate with; counts here are far below 2^32.
+pub(crate) fn as_f64(count: usize) -> f64 {
+    u32::try_from(count).unwrap_or(u32::MAX).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(bound: Bound, samples: &[f64]) -> Row {
+        let measured = Measured {
+            samples: samples.to_vec(),
+            ..Measured::default()
+        };
+        Row {
+            title: "x".to_owned(),
+            bound,
+            measured,
+        }
+    }
+
+    #[test]
+    fn the_median_decides_and_the_bound_says_which_side() {
+        assert!(row(Bound::Percent(85.0), &[10.0, 85.0, 90.0]).is_met());
+        assert!(!row(Bound::Percent(85.0), &[10.0, 84.9, 90.0]).is_met());
+        assert!(row(Bound::Milliseconds(100.0), &[500.0, 100.0, 1.0]).is_met());
+        assert!(!row(Bound::Mebibytes(20.0), &[20.1]).is_met());
+        assert!(!row(Bound::Mebibytes(20.0), &[]).is_met());
+        assert_eq!(median(&[4.0, 1.0]), Some(2.5));
+    }
+
+    #[test]
+    fn errors_fail_a_figure_that_is_fast_enough() {
+        let mut row = row(Bound::Percent(50.0), &[]);
+        let server = Outcome {
+            rate: 100.0,
+            errors: 2,
+            first_error: Some("status 503: ".to_owned()),
+            ..Outcome::default()
+        };
+        row.measured.push(Pair {
+            server,
+            bare: 100.0,
+        });
+        assert!(!row.is_met());
+        let table = markdown(&[row]);
+        assert!(
+            table.contains("| x | ≥ 50 % | 100.0 % | - | **failed** |"),
+            "{table}"
+        );
+        assert!(
+            table.contains("| x | 100/s | 100/s | 0.00 ms | 0.00 ms | 2 |"),
+            "{table}"
+        );
+    }
+}
