@@ -30,25 +30,17 @@ const PASSES: u32 = 2;
 /// Hashes on `threads` threads, each with its own reused memory; hashes per second in all.
 pub(crate) fn hashing(threads: usize, window: Window) -> Result<f64> {
     let start = Instant::now();
-    let workers: Vec<_> = (0..threads)
-        .map(|_| thread::spawn(move || hash_until(start, window)))
-        .collect();
+    let workers: Vec<_> =
+        (0..threads).map(|_| thread::spawn(move || hash_until(start, window))).collect();
     workers
         .into_iter()
-        .map(|worker| {
-            worker
-                .join()
-                .map_err(|_| anyhow!("a hashing thread panicked"))?
-        })
+        .map(|worker| worker.join().map_err(|_| anyhow!("a hashing thread panicked"))?)
         .sum()
 }
 
 /// Hashes per second of one thread, counted between whole hashes.
 fn hash_until(start: Instant, window: Window) -> Result<f64> {
-    let params = Params::builder()
-        .memory(Memory::kib(MEMORY_KIB))
-        .passes(PASSES)
-        .build();
+    let params = Params::builder().memory(Memory::kib(MEMORY_KIB)).passes(PASSES).build();
     let params = params.map_err(|error| anyhow!("Argon2 parameters: {error}"))?;
     let mut hasher = Argon2::new(Algorithm::Argon2id, Version::V0x13, params).hasher();
     let counted_from = start + window.warm_up;
@@ -77,13 +69,9 @@ fn hash_until(start: Instant, window: Window) -> Result<f64> {
 
 /// Serves 200 with an empty body on [`FORWARD_AUTH`] until killed; prints its address first.
 pub(crate) fn serve_axum(listen: SocketAddr) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_io()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_io().build()?;
     runtime.block_on(async {
-        let listener = tokio::net::TcpListener::bind(listen)
-            .await
-            .context("cannot listen")?;
+        let listener = tokio::net::TcpListener::bind(listen).await.context("cannot listen")?;
         println!("{}", listener.local_addr()?);
         let router = Router::new().route(FORWARD_AUTH, get(|| async {}));
         axum::serve(listener, router).await.context("cannot serve")
@@ -110,14 +98,8 @@ impl BareAxum {
         let stdout = process.child().stdout.take().context("no stdout")?;
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line)?;
-        let address = line
-            .trim()
-            .parse()
-            .context("the bare server did not start")?;
-        Ok(Self {
-            address,
-            _process: process,
-        })
+        let address = line.trim().parse().context("the bare server did not start")?;
+        Ok(Self { address, _process: process })
     }
 
     /// Where it listens.
@@ -134,10 +116,8 @@ mod tests {
 
     #[test]
     fn the_hashing_loop_counts_on_every_thread() {
-        let window = Window {
-            warm_up: Duration::from_millis(1),
-            measured: Duration::from_millis(50),
-        };
+        let window =
+            Window { warm_up: Duration::from_millis(1), measured: Duration::from_millis(50) };
         assert!(hashing(2, window).unwrap() > 0.0);
     }
 }

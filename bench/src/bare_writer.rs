@@ -32,7 +32,7 @@ const LIFETIME: i64 = 30 * 86_400 * 1_000_000;
 /// The writer and the sessions that it rotates.
 pub(crate) struct BareWriter {
     db: Connection,
-    statement: String,
+    statement: &'static str,
     rotating: Vec<Session>,
     /// The first session of the next batch.
     next: usize,
@@ -64,11 +64,7 @@ impl BareWriter {
                 let (id, secret_hash) = (new_id(at)?, random_bytes());
                 insert.execute(params![id, number / 2, secret_hash, at, at + LIFETIME])?;
                 if number.is_multiple_of(every) {
-                    rotating.push(Session {
-                        id,
-                        secret_hash,
-                        generation: 0,
-                    });
+                    rotating.push(Session { id, secret_hash, generation: 0 });
                 }
             }
         }
@@ -114,7 +110,7 @@ impl BareWriter {
         let time = self.base + elapsed;
         self.db.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         {
-            let mut rotation = self.db.prepare_cached(&self.statement)?;
+            let mut rotation = self.db.prepare_cached(self.statement)?;
             for _ in 0..BATCH {
                 let session = self.rotating.get_mut(self.next).context("no sessions")?;
                 rotate(&mut rotation, session, time)?;
@@ -127,11 +123,7 @@ impl BareWriter {
 }
 
 fn rotate(statement: &mut CachedStatement<'_>, session: &mut Session, time: i64) -> Result<()> {
-    let Session {
-        id,
-        secret_hash,
-        generation,
-    } = session;
+    let Session { id, secret_hash, generation } = session;
     const INTERVAL: i64 = 60 * 1_000_000;
     let given = params![
         &id[..],
@@ -183,10 +175,7 @@ mod tests {
     fn every_counted_rotation_is_in_the_table() {
         let folder = tempfile::tempdir().unwrap();
         let mut writer = BareWriter::create(folder.path(), 1_000, 100).unwrap();
-        let window = Window {
-            warm_up: Duration::ZERO,
-            measured: Duration::from_millis(50),
-        };
+        let window = Window { warm_up: Duration::ZERO, measured: Duration::from_millis(50) };
         let rate = writer.run(window).unwrap();
         assert!(rate > 0.0);
         let (rows, sum): (i64, i64) = writer
@@ -197,11 +186,7 @@ mod tests {
                 |r| Ok((r.get(0)?, r.get(1)?)),
             )
             .unwrap();
-        let known: i64 = writer
-            .rotating
-            .iter()
-            .map(|session| session.generation)
-            .sum();
+        let known: i64 = writer.rotating.iter().map(|session| session.generation).sum();
         assert!(rows > 0 && rows <= 100, "{rows}");
         assert_eq!(sum, known);
     }

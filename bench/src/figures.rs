@@ -104,10 +104,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         folder: folder.path(),
         pairs: options.pairs.into(),
         sessions_each: options.sessions_each,
-        window: Window {
-            warm_up: WARM_UP,
-            measured: Duration::from_secs(options.seconds.into()),
-        },
+        window: Window { warm_up: WARM_UP, measured: Duration::from_secs(options.seconds.into()) },
         idle: Duration::from_secs(options.idle_seconds.into()),
     };
     eprintln!("{}", machine());
@@ -120,9 +117,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     folder.close().context("cannot remove the temporary data")?;
     let failed = rows.iter().any(|row| row.faults().next().is_some());
     let missed = rows.iter().any(|row| !row.is_met());
-    Ok(ExitCode::from(u8::from(
-        failed || (options.check && missed),
-    )))
+    Ok(ExitCode::from(u8::from(failed || (options.check && missed))))
 }
 
 fn take(figure: Figure, site: &Site<'_>) -> Row {
@@ -131,11 +126,7 @@ fn take(figure: Figure, site: &Site<'_>) -> Row {
         faults: vec![format!("{error:#}")],
         ..Measured::default()
     });
-    let row = Row {
-        title: figure.title().to_owned(),
-        bound: figure.bound(),
-        measured,
-    };
+    let row = Row { title: figure.title().to_owned(), bound: figure.bound(), measured };
     for fault in row.faults() {
         eprintln!("  FAILED: {fault}");
     }

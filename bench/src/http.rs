@@ -23,9 +23,8 @@ pub(crate) struct Answer {
 
 /// The bytes of a GET request, with an `Authorization` header if given.
 pub(crate) fn get(path: &str, authorization: Option<&str>) -> Vec<u8> {
-    let authorization = authorization
-        .map(|value| format!("Authorization: {value}\r\n"))
-        .unwrap_or_default();
+    let authorization =
+        authorization.map(|value| format!("Authorization: {value}\r\n")).unwrap_or_default();
     format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{authorization}\r\n").into_bytes()
 }
 
@@ -68,13 +67,8 @@ fn content_length(head: &[u8]) -> Result<Option<usize>> {
             break;
         };
         if name.eq_ignore_ascii_case(NAME) {
-            let line = value
-                .split(|byte| *byte == b'\r')
-                .next()
-                .unwrap_or_default();
-            return decimal(line.trim_ascii())
-                .map(Some)
-                .context("a strange Content-Length");
+            let line = value.split(|byte| *byte == b'\r').next().unwrap_or_default();
+            return decimal(line.trim_ascii()).map(Some).context("a strange Content-Length");
         }
     }
     Ok(None)
@@ -103,10 +97,7 @@ pub(crate) fn exchange(address: SocketAddr, request: &[u8]) -> Result<(u16, Vec<
         let count = stream.read(&mut chunk).context("cannot receive")?;
         buffer.extend_from_slice(chunk.get(..count).unwrap_or_default());
         if let Some(answer) = parse(&buffer)? {
-            return Ok((
-                answer.status,
-                buffer.get(answer.body).unwrap_or_default().to_vec(),
-            ));
+            return Ok((answer.status, buffer.get(answer.body).unwrap_or_default().to_vec()));
         }
         if count == 0 {
             bail!("connection closed in the middle of an answer");
@@ -125,10 +116,7 @@ mod tests {
             assert_eq!(parse(&bytes[..end]).unwrap(), None, "{end}");
         }
         let answer = parse(bytes).unwrap().unwrap();
-        assert_eq!(
-            (answer.status, &bytes[answer.body]),
-            (206, b"hello".as_slice())
-        );
+        assert_eq!((answer.status, &bytes[answer.body]), (206, b"hello".as_slice()));
     }
 
     #[test]
@@ -136,35 +124,20 @@ mod tests {
         assert!(parse(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").is_err());
         assert!(parse(b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n").is_err());
         assert!(parse(b"SSH-2.0-x\r\n\r\n").is_err());
-        assert_eq!(
-            parse(b"HTTP/1.1 204 No Content\r\n\r\n")
-                .unwrap()
-                .unwrap()
-                .status,
-            204
-        );
+        assert_eq!(parse(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap().unwrap().status, 204);
     }
 
     #[test]
     fn scanning_finds_exactly_the_member() {
         let body = br#"{"token":"a.b.c","refresh_token":"pm_x","token_type":"JWT"}"#;
-        assert_eq!(
-            scan_string(body, br#""token":""#),
-            Some(b"a.b.c".as_slice())
-        );
-        assert_eq!(
-            scan_string(body, br#""refresh_token":""#),
-            Some(b"pm_x".as_slice())
-        );
+        assert_eq!(scan_string(body, br#""token":""#), Some(b"a.b.c".as_slice()));
+        assert_eq!(scan_string(body, br#""refresh_token":""#), Some(b"pm_x".as_slice()));
         assert_eq!(scan_string(body, br#""other":""#), None);
     }
 
     #[test]
     fn a_request_states_its_length() {
         let request = String::from_utf8(post_json("/p/", r#"{"a":1}"#)).unwrap();
-        assert!(
-            request.contains("\r\nContent-Length: 7\r\n\r\n{\"a\":1}"),
-            "{request}"
-        );
+        assert!(request.contains("\r\nContent-Length: 7\r\n\r\n{\"a\":1}"), "{request}");
     }
 }

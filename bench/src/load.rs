@@ -72,10 +72,7 @@ pub(crate) fn run<S: Script>(
         connection.send(start, &mut tally);
     }
     let mut events = Events::with_capacity(connections.len().max(1));
-    while connections
-        .iter()
-        .any(|connection| connection.state == State::Waiting)
-    {
+    while connections.iter().any(|connection| connection.state == State::Waiting) {
         if Instant::now() > tally.end + DRAIN_LIMIT {
             tally.error("answers still missing long after the end".to_owned());
             break;
@@ -113,8 +110,7 @@ impl Tally {
     fn success(&mut self, sent_at: Instant, now: Instant) {
         if now >= self.counted_from && now < self.end {
             let latency = now.duration_since(sent_at).as_micros();
-            self.latencies
-                .push(u32::try_from(latency).unwrap_or(u32::MAX));
+            self.latencies.push(u32::try_from(latency).unwrap_or(u32::MAX));
         }
     }
 
@@ -162,8 +158,7 @@ impl<'a, S: Script> Connection<'a, S> {
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
         let mut stream = TcpStream::from_std(stream);
-        poll.registry()
-            .register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+        poll.registry().register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
         Ok(Self {
             stream,
             script,
@@ -181,12 +176,7 @@ impl<'a, S: Script> Connection<'a, S> {
     }
 
     fn flush(&mut self, tally: &mut Tally) {
-        while let Some(rest) = self
-            .script
-            .request()
-            .get(self.written..)
-            .filter(|r| !r.is_empty())
-        {
+        while let Some(rest) = self.script.request().get(self.written..).filter(|r| !r.is_empty()) {
             match self.stream.write(rest) {
                 Ok(count) => self.written += count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
@@ -271,10 +261,8 @@ mod tests {
     use super::*;
     use crate::script::{RefreshChain, Round};
 
-    const WINDOW: Window = Window {
-        warm_up: Duration::from_millis(20),
-        measured: Duration::from_millis(100),
-    };
+    const WINDOW: Window =
+        Window { warm_up: Duration::from_millis(20), measured: Duration::from_millis(100) };
 
     /// A server that gives each request of a connection, by its number, the answer `reply` makes;
     /// an empty one closes the connection.
@@ -320,16 +308,11 @@ mod tests {
     }
 
     fn answer(status: u16, body: &str) -> String {
-        format!(
-            "HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        )
+        format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n{body}", body.len())
     }
 
     fn rounds(count: usize) -> Vec<Round> {
-        (0..count)
-            .map(|_| Round::new(vec![http::get("/", None)]))
-            .collect()
+        (0..count).map(|_| Round::new(vec![http::get("/", None)])).collect()
     }
 
     #[test]
@@ -338,10 +321,7 @@ mod tests {
         let outcome = run(address, &mut rounds(4), 200, WINDOW).unwrap();
         assert_eq!((outcome.errors, &outcome.first_error), (0, &None));
         assert!(outcome.rate > 50.0, "{outcome:?}");
-        assert!(
-            outcome.p50 <= outcome.p99 && outcome.p99 < DRAIN_LIMIT,
-            "{outcome:?}"
-        );
+        assert!(outcome.p50 <= outcome.p99 && outcome.p99 < DRAIN_LIMIT, "{outcome:?}");
     }
 
     #[test]
@@ -354,13 +334,7 @@ mod tests {
 
     #[test]
     fn a_broken_connection_ends_the_run_with_an_error() {
-        let address = server(|number| {
-            if number < 3 {
-                answer(200, "")
-            } else {
-                String::new()
-            }
-        });
+        let address = server(|number| if number < 3 { answer(200, "") } else { String::new() });
         let outcome = run(address, &mut rounds(2), 200, WINDOW).unwrap();
         assert_eq!(outcome.errors, 2, "{outcome:?}");
     }

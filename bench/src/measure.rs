@@ -134,10 +134,7 @@ impl Site<'_> {
         }
         let axum = BareAxum::start()?;
         let rounds = || -> Vec<_> {
-            requests
-                .iter()
-                .map(|request| Round::new(vec![request.clone()]))
-                .collect()
+            requests.iter().map(|request| Round::new(vec![request.clone()])).collect()
         };
         let measured = self.compare(
             || load::run(server.address(), &mut rounds(), 200, self.window),
@@ -158,10 +155,7 @@ impl Site<'_> {
     ) -> Result<Measured> {
         let mut measured = Measured::default();
         for number in 0..self.pairs {
-            let pair = Pair {
-                server: server()?,
-                bare: bare()?,
-            };
+            let pair = Pair { server: server()?, bare: bare()? };
             eprintln!(
                 "  pair {}: {:.0}/s against {:.0}/s, p50 {:?}, p99 {:?}, {} errors",
                 number + 1,
@@ -183,22 +177,13 @@ fn user(number: usize) -> String {
 
 fn login_request(number: usize) -> Vec<u8> {
     let name = user(number);
-    http::post_json(
-        LOGIN_PATH,
-        &format!(r#"{{"username":"{name}","password":"{PASSWORD}"}}"#),
-    )
+    http::post_json(LOGIN_PATH, &format!(r#"{{"username":"{name}","password":"{PASSWORD}"}}"#))
 }
 
 /// Every user logs in, over and over, on a few connections.
 fn login_rounds() -> Vec<impl Script> {
-    let requests = |first| {
-        (first..CONNECTIONS)
-            .step_by(LOGIN_CONNECTIONS)
-            .map(login_request)
-    };
-    (0..LOGIN_CONNECTIONS)
-        .map(|first| Round::new(requests(first).collect()))
-        .collect()
+    let requests = |first| (first..CONNECTIONS).step_by(LOGIN_CONNECTIONS).map(login_request);
+    (0..LOGIN_CONNECTIONS).map(|first| Round::new(requests(first).collect())).collect()
 }
 
 /// The scripts of the refresh load: each connection gets a user with several sessions. The logins
@@ -213,16 +198,11 @@ fn log_in_chains(server: &Server, each: u8) -> Result<Vec<Chains>> {
         Ok(Chains::new(chains))
     };
     thread::scope(|scope| {
-        let workers: Vec<_> = (0..CONNECTIONS)
-            .map(|number| scope.spawn(move || chains(number)))
-            .collect();
+        let workers: Vec<_> =
+            (0..CONNECTIONS).map(|number| scope.spawn(move || chains(number))).collect();
         workers
             .into_iter()
-            .map(|worker| {
-                worker
-                    .join()
-                    .map_err(|_| anyhow!("a login thread panicked"))?
-            })
+            .map(|worker| worker.join().map_err(|_| anyhow!("a login thread panicked"))?)
             .collect()
     })
 }
@@ -231,11 +211,7 @@ fn log_in_chains(server: &Server, each: u8) -> Result<Vec<Chains>> {
 fn log_in(server: &Server, number: usize) -> Result<Vec<u8>> {
     let (status, body) = http::exchange(server.address(), &login_request(number))?;
     let text = String::from_utf8_lossy(&body);
-    ensure!(
-        status == 200,
-        "login of {} answered {status}: {text}",
-        user(number)
-    );
+    ensure!(status == 200, "login of {} answered {status}: {text}", user(number));
     Ok(body)
 }
 

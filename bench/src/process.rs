@@ -26,9 +26,7 @@ impl Process {
 
     /// The child's status, if it has ended by itself.
     pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
-        self.child
-            .try_wait()
-            .context("cannot ask for the child's status")
+        self.child.try_wait().context("cannot ask for the child's status")
     }
 
     /// Resident memory (`VmRSS`) in KiB.
@@ -37,13 +35,7 @@ impl Process {
         let status = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
         status
             .lines()
-            .find_map(|line| {
-                line.strip_prefix("VmRSS:")?
-                    .trim()
-                    .strip_suffix(" kB")?
-                    .parse()
-                    .ok()
-            })
+            .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok())
             .with_context(|| format!("no VmRSS in {path}"))
     }
 

@@ -62,8 +62,7 @@ pub(crate) struct Measured {
 impl Measured {
     /// Takes a pair in; one with errors is a fault.
     pub(crate) fn push(&mut self, pair: Pair) {
-        self.samples
-            .push(100.0 * pair.server.rate / pair.bare.max(f64::MIN_POSITIVE));
+        self.samples.push(100.0 * pair.server.rate / pair.bare.max(f64::MIN_POSITIVE));
         self.check(&pair.server);
         self.pairs.push(pair);
     }
@@ -71,8 +70,7 @@ impl Measured {
     /// Notes the errors of a run.
     pub(crate) fn check(&mut self, outcome: &Outcome) {
         if let Some(first) = &outcome.first_error {
-            self.faults
-                .push(format!("{} errors, first: {first}", outcome.errors));
+            self.faults.push(format!("{} errors, first: {first}", outcome.errors));
         }
     }
 }
@@ -116,10 +114,7 @@ impl Row {
             (false, false) => "**failed**",
         };
         let (title, relation) = (&self.title, self.bound.relation());
-        format!(
-            "| {title} | {relation} | {} | {range} | {verdict} |\n",
-            show(median(samples))
-        )
+        format!("| {title} | {relation} | {} | {range} | {verdict} |\n", show(median(samples)))
     }
 }
 
@@ -179,15 +174,8 @@ mod tests {
     use super::*;
 
     fn row(bound: Bound, samples: &[f64]) -> Row {
-        let measured = Measured {
-            samples: samples.to_vec(),
-            ..Measured::default()
-        };
-        Row {
-            title: "x".to_owned(),
-            bound,
-            measured,
-        }
+        let measured = Measured { samples: samples.to_vec(), ..Measured::default() };
+        Row { title: "x".to_owned(), bound, measured }
     }
 
     #[test]
@@ -209,19 +197,10 @@ mod tests {
             first_error: Some("status 503: ".to_owned()),
             ..Outcome::default()
         };
-        row.measured.push(Pair {
-            server,
-            bare: 100.0,
-        });
+        row.measured.push(Pair { server, bare: 100.0 });
         assert!(!row.is_met());
         let table = markdown(&[row]);
-        assert!(
-            table.contains("| x | ≥ 50 % | 100.0 % | - | **failed** |"),
-            "{table}"
-        );
-        assert!(
-            table.contains("| x | 100/s | 100/s | 0.00 ms | 0.00 ms | 2 |"),
-            "{table}"
-        );
+        assert!(table.contains("| x | ≥ 50 % | 100.0 % | - | **failed** |"), "{table}");
+        assert!(table.contains("| x | 100/s | 100/s | 0.00 ms | 0.00 ms | 2 |"), "{table}");
     }
 }

@@ -36,10 +36,7 @@ impl Round {
 
 impl Script for Round {
     fn request(&self) -> &[u8] {
-        self.requests
-            .get(self.next)
-            .map(Vec::as_slice)
-            .unwrap_or_default()
+        self.requests.get(self.next).map(Vec::as_slice).unwrap_or_default()
     }
 
     fn answered(&mut self, _body: &[u8]) -> Result<()> {
@@ -65,10 +62,7 @@ impl RefreshChain {
         let token = std::str::from_utf8(token).context("a token that is not text")?;
         let request = http::post_json(REFRESH_PATH, &format!(r#"{{"refresh_token":"{token}"}}"#));
         let end = request.len() - 2; // before `"}`
-        Ok(Self {
-            token: end - token.len()..end,
-            request,
-        })
+        Ok(Self { token: end - token.len()..end, request })
     }
 }
 
@@ -107,17 +101,11 @@ impl Chains {
 
 impl Script for Chains {
     fn request(&self) -> &[u8] {
-        self.chains
-            .get(self.next)
-            .map(Script::request)
-            .unwrap_or_default()
+        self.chains.get(self.next).map(Script::request).unwrap_or_default()
     }
 
     fn answered(&mut self, body: &[u8]) -> Result<()> {
-        self.chains
-            .get_mut(self.next)
-            .context("no chain")?
-            .answered(body)?;
+        self.chains.get_mut(self.next).context("no chain")?.answered(body)?;
         self.next = (self.next + 1) % self.chains.len();
         Ok(())
     }
@@ -130,19 +118,9 @@ mod tests {
     #[test]
     fn a_chain_sends_the_token_it_was_last_given() {
         let mut chain = RefreshChain::from_login(br#"{"refresh_token":"one"}"#).unwrap();
-        assert!(
-            chain
-                .request()
-                .ends_with(b"\r\n\r\n{\"refresh_token\":\"one\"}")
-        );
-        chain
-            .answered(br#"{"token":"t","refresh_token":"two","x":1}"#)
-            .unwrap();
-        assert!(
-            chain
-                .request()
-                .ends_with(b"\r\n\r\n{\"refresh_token\":\"two\"}")
-        );
+        assert!(chain.request().ends_with(b"\r\n\r\n{\"refresh_token\":\"one\"}"));
+        chain.answered(br#"{"token":"t","refresh_token":"two","x":1}"#).unwrap();
+        assert!(chain.request().ends_with(b"\r\n\r\n{\"refresh_token\":\"two\"}"));
         chain.answered(br#"{"refresh_token":"three"}"#).unwrap();
         let request = String::from_utf8(chain.request().to_vec()).unwrap();
         assert!(request.ends_with("Content-Length: 25\r\n\r\n{\"refresh_token\":\"three\"}"));
@@ -152,11 +130,7 @@ mod tests {
     fn a_chain_refuses_an_answer_that_rotated_nothing() {
         let mut chain = RefreshChain::from_login(br#"{"refresh_token":"one"}"#).unwrap();
         assert!(chain.answered(br#"{"refresh_token":"one"}"#).is_err());
-        assert!(
-            chain
-                .answered(br#"{"error":"Invalid refresh token"}"#)
-                .is_err()
-        );
+        assert!(chain.answered(br#"{"error":"Invalid refresh token"}"#).is_err());
     }
 
     #[test]
@@ -164,14 +138,8 @@ mod tests {
         let chain = |token: &str| RefreshChain::with_token(token.as_bytes()).unwrap();
         let mut chains = Chains::new(vec![chain("a0"), chain("b0")]);
         for (current, answer) in [("a0", "a1"), ("b0", "b1"), ("a1", "a2"), ("b1", "b2")] {
-            assert!(
-                chains
-                    .request()
-                    .ends_with(format!("\"{current}\"}}").as_bytes())
-            );
-            chains
-                .answered(format!(r#"{{"refresh_token":"{answer}"}}"#).as_bytes())
-                .unwrap();
+            assert!(chains.request().ends_with(format!("\"{current}\"}}").as_bytes()));
+            chains.answered(format!(r#"{{"refresh_token":"{answer}"}}"#).as_bytes()).unwrap();
         }
     }
 

@@ -94,20 +94,13 @@ pub(crate) fn fill_sessions(db: &Path, newest: u32, count: u32) -> Result<()> {
 }
 
 fn open(db: &Path) -> Result<Connection> {
-    ensure!(
-        db.exists(),
-        "the server made no database at {}",
-        db.display()
-    );
+    ensure!(db.exists(), "the server made no database at {}", db.display());
     Connection::open(db).with_context(|| format!("cannot open {}", db.display()))
 }
 
 /// Commits, and leaves nothing in the log: the server must start as after a clean stop.
 fn finish(transaction: Transaction<'_>) -> Result<()> {
-    let path = transaction
-        .path()
-        .map(str::to_owned)
-        .context("a database without a path")?;
+    let path = transaction.path().map(str::to_owned).context("a database without a path")?;
     transaction.commit()?;
     let connection = Connection::open(path)?;
     connection
@@ -125,17 +118,13 @@ fn other_columns(db: &Connection, table: &str, replaced: &[&str]) -> Result<Stri
         .query_map([table], |row| row.get(0))?
         .collect::<Result<_, _>>()?;
     ensure!(!columns.is_empty(), "the database has no table {table}");
-    let others = columns
-        .iter()
-        .filter(|column| !replaced.contains(&column.as_str()));
+    let others = columns.iter().filter(|column| !replaced.contains(&column.as_str()));
     Ok(others.fold(String::new(), |list, column| list + ", \"" + column + "\""))
 }
 
 /// When a version 7 UUID was made, in milliseconds since 1970.
 fn millis(id: &[u8; 16]) -> u64 {
-    id.iter()
-        .take(6)
-        .fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+    id.iter().take(6).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
 }
 
 #[cfg(test)]
@@ -159,10 +148,7 @@ mod tests {
         fill_sessions(&path, 2, 100).unwrap();
         let count = |sql: &str| db.query_row(sql, [], |row| row.get::<_, u32>(0)).unwrap();
         assert_eq!(count("SELECT count(*) FROM user WHERE hash = 'h'"), 11);
-        assert_eq!(
-            count("SELECT count(*) FROM session WHERE generation = 3"),
-            102
-        );
+        assert_eq!(count("SELECT count(*) FROM session WHERE generation = 3"), 102);
         assert_eq!(count("SELECT count(DISTINCT user_id) FROM session"), 11);
         let between = "SELECT count(*) FROM session WHERE id > x'0190000000007000a000000000000000'
                        AND id < x'0190000001007000a000000000000000'";

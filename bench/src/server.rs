@@ -60,16 +60,9 @@ impl Installation {
         writeln!(stdin, "{password}")?;
         drop(stdin);
         let stderr = process.child().stderr.take().context("no stderr")?;
-        let lines: Vec<_> = BufReader::new(stderr)
-            .lines()
-            .map_while(Result::ok)
-            .collect();
+        let lines: Vec<_> = BufReader::new(stderr).lines().map_while(Result::ok).collect();
         let status = process.child().wait()?;
-        ensure!(
-            status.success(),
-            "`user add {name}` failed ({status}): {}",
-            lines.join(" | ")
-        );
+        ensure!(status.success(), "`user add {name}` failed ({status}): {}", lines.join(" | "));
         Ok(())
     }
 
@@ -97,16 +90,9 @@ impl Installation {
                 return Ok((server, begin.elapsed()));
             }
             if let Some(status) = server.process.ended()? {
-                bail!(
-                    "the server ended ({status}): {}",
-                    log.join().unwrap_or_default()
-                );
+                bail!("the server ended ({status}): {}", log.join().unwrap_or_default());
             }
-            ensure!(
-                begin.elapsed() < START_LIMIT,
-                "not ready in {} s",
-                START_LIMIT.as_secs()
-            );
+            ensure!(begin.elapsed() < START_LIMIT, "not ready in {} s", START_LIMIT.as_secs());
             thread::sleep(POLL_EVERY);
         }
     }
@@ -129,10 +115,7 @@ impl Installation {
             .current_dir(&self.folder)
             // Settings of the caller's shell must not change what is measured.
             .env_clear()
-            .env(
-                "PASSMINT_DATABASE__URL",
-                format!("sqlite://{}", self.database().display()),
-            )
+            .env("PASSMINT_DATABASE__URL", format!("sqlite://{}", self.database().display()))
             .env("PASSMINT_SERVER__LISTEN", format!("127.0.0.1:{port}"))
             .env("PASSMINT_SERVER__ADMIN_LISTEN", "127.0.0.1:0")
             .env("PASSMINT_THROTTLE__ENABLED", "false")
@@ -160,10 +143,7 @@ impl Server {
 
     /// Stops the server as an operator would, and insists that it ends well.
     pub(crate) fn stop(self) -> Result<()> {
-        let status = self
-            .process
-            .terminate(STOP_LIMIT)
-            .context("the server does not stop")?;
+        let status = self.process.terminate(STOP_LIMIT).context("the server does not stop")?;
         ensure!(status.success(), "the server ended badly: {status}");
         Ok(())
     }
@@ -190,10 +170,7 @@ fn wait_until_ready(stderr: ChildStderr) -> Result<SocketAddr> {
             .with_context(|| format!("the ready line names {url:?} as its public address")),
         Err(mpsc::RecvTimeoutError::Timeout) => bail!("no ready line on stderr"),
         Err(mpsc::RecvTimeoutError::Disconnected) => {
-            bail!(
-                "the server ended before it was ready: {}",
-                log.join().unwrap_or_default()
-            )
+            bail!("the server ended before it was ready: {}", log.join().unwrap_or_default())
         }
     }
 }
@@ -241,10 +218,7 @@ mod tests {
         let ready =
             r#"{"level":"INFO","message":"ready","public":"http://127.0.0.1:4","admin":"x"}"#;
         assert_eq!(public_url(ready).as_deref(), Some("http://127.0.0.1:4"));
-        assert_eq!(
-            public_url(r#"{"message":"starting","public":"http://127.0.0.1:4"}"#),
-            None
-        );
+        assert_eq!(public_url(r#"{"message":"starting","public":"http://127.0.0.1:4"}"#), None);
         assert_eq!(public_url("not json"), None);
     }
 }

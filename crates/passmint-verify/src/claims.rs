@@ -37,10 +37,7 @@ pub(crate) struct RawClaims(pub(crate) Vec<(String, Value)>);
 
 impl RawClaims {
     pub(crate) fn get(&self, name: &str) -> Option<&Value> {
-        self.0
-            .iter()
-            .find(|(n, _)| n == name)
-            .map(|(_, value)| value)
+        self.0.iter().find(|(n, _)| n == name).map(|(_, value)| value)
     }
 
     /// `Ok(None)` when absent, `Err` when it is there and not a text.
@@ -72,10 +69,7 @@ impl RawClaims {
     pub(crate) fn count(&self, name: &str) -> Result<Option<u64>, &'static str> {
         match self.get(name) {
             None => Ok(None),
-            Some(value) => value
-                .as_u64()
-                .map(Some)
-                .ok_or("a counter claim is not a whole number"),
+            Some(value) => value.as_u64().map(Some).ok_or("a counter claim is not a whole number"),
         }
     }
 
@@ -83,19 +77,15 @@ impl RawClaims {
         const WRONG: &str = "roles is not a list of texts";
         match self.get("roles") {
             None => Ok(Vec::new()),
-            Some(Value::Array(roles)) => roles
-                .iter()
-                .map(|role| role.as_str().map(str::to_owned).ok_or(WRONG))
-                .collect(),
+            Some(Value::Array(roles)) => {
+                roles.iter().map(|role| role.as_str().map(str::to_owned).ok_or(WRONG)).collect()
+            }
             Some(_) => Err(WRONG),
         }
     }
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "the range is checked first"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "the range is checked first")]
 fn whole_seconds(seconds: f64) -> Option<i64> {
     (seconds.is_finite() && seconds.abs() < 9.0e15).then(|| seconds.floor() as i64)
 }

@@ -44,11 +44,7 @@ impl<'a> Compact<'a> {
 
 impl Header {
     fn parse(json: &[u8]) -> Option<Self> {
-        let mut header = Self {
-            typ: None,
-            alg: String::new(),
-            kid: None,
-        };
+        let mut header = Self { typ: None, alg: String::new(), kid: None };
         for (name, value) in unique_members(json)? {
             let Value::String(value) = value else {
                 return None;
@@ -69,9 +65,7 @@ impl Header {
 /// a member twice, or trailing bytes.
 pub(crate) fn unique_members(json: &[u8]) -> Option<Vec<(String, Value)>> {
     let text = std::str::from_utf8(json).ok()?;
-    serde_json::from_str::<UniqueMembers>(text)
-        .ok()
-        .map(|members| members.0)
+    serde_json::from_str::<UniqueMembers>(text).ok().map(|members| members.0)
 }
 
 struct UniqueMembers(Vec<(String, Value)>);

@@ -98,21 +98,14 @@ impl Jwk {
             ("RSA", _) => Algorithm::Rs256,
             _ => return Err(KeyError::Unsupported("kty or crv")),
         };
-        if self
-            .alg
-            .as_deref()
-            .is_some_and(|alg| alg != algorithm.name())
-        {
+        if self.alg.as_deref().is_some_and(|alg| alg != algorithm.name()) {
             return Err(KeyError::Unsupported("alg"));
         }
         let part = |member: &Option<String>| {
             member
                 .as_deref()
                 .and_then(|text| URL_SAFE_NO_PAD.decode(text).ok())
-                .ok_or(KeyError::Malformed(
-                    algorithm,
-                    "a member is missing or not base64url",
-                ))
+                .ok_or(KeyError::Malformed(algorithm, "a member is missing or not base64url"))
         };
         match algorithm {
             Algorithm::Es256 => {
@@ -135,16 +128,12 @@ pub fn thumbprint(jwk: &Jwk) -> String {
         "OKP" => vec![("crv", &jwk.crv), ("x", &jwk.x)],
         _ => vec![("e", &jwk.e), ("n", &jwk.n)],
     };
-    let mut named: Vec<(&str, &str)> = members
-        .iter()
-        .map(|(name, value)| (*name, value.as_deref().unwrap_or_default()))
-        .collect();
+    let mut named: Vec<(&str, &str)> =
+        members.iter().map(|(name, value)| (*name, value.as_deref().unwrap_or_default())).collect();
     named.push(("kty", &jwk.kty));
     named.sort_unstable();
-    let body: Vec<String> = named
-        .iter()
-        .map(|(name, value)| format!("\"{name}\":\"{value}\""))
-        .collect();
+    let body: Vec<String> =
+        named.iter().map(|(name, value)| format!("\"{name}\":\"{value}\"")).collect();
     let json = format!("{{{}}}", body.join(","));
     URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, json.as_bytes()))
 }
@@ -160,10 +149,7 @@ mod tests {
         let mut jwk = Jwk::bare("RSA", Algorithm::Rs256);
         jwk.n = Some(n.to_owned());
         jwk.e = Some("AQAB".to_owned());
-        assert_eq!(
-            thumbprint(&jwk),
-            "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"
-        );
+        assert_eq!(thumbprint(&jwk), "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs");
     }
 
     #[test]

@@ -39,9 +39,7 @@ impl Algorithm {
 
     /// The algorithm of that exact name, or `None`.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Es256, Self::EdDsa, Self::Rs256, Self::Hs256]
-            .into_iter()
-            .find(|a| a.name() == name)
+        [Self::Es256, Self::EdDsa, Self::Rs256, Self::Hs256].into_iter().find(|a| a.name() == name)
     }
 
     /// Whether one secret both signs and verifies.
@@ -82,33 +80,21 @@ impl VerifyingKey {
     /// A P-256 key from its uncompressed point (65 bytes, SEC 1 section 2.3.3).
     pub fn es256(point: &[u8]) -> Result<Self, KeyError> {
         if point.len() != 65 {
-            return Err(KeyError::Malformed(
-                Algorithm::Es256,
-                "the point is not 65 bytes",
-            ));
+            return Err(KeyError::Malformed(Algorithm::Es256, "the point is not 65 bytes"));
         }
         let key = ParsedPublicKey::new(&signature::ECDSA_P256_SHA256_FIXED, point)
             .map_err(|_| KeyError::Malformed(Algorithm::Es256, "the point is not on the curve"))?;
-        Ok(Self {
-            algorithm: Algorithm::Es256,
-            material: Material::Public(key),
-        })
+        Ok(Self { algorithm: Algorithm::Es256, material: Material::Public(key) })
     }
 
     /// An Ed25519 key from its 32 bytes (RFC 8032 section 5.1.5).
     pub fn ed25519(public: &[u8]) -> Result<Self, KeyError> {
         if public.len() != 32 {
-            return Err(KeyError::Malformed(
-                Algorithm::EdDsa,
-                "the key is not 32 bytes",
-            ));
+            return Err(KeyError::Malformed(Algorithm::EdDsa, "the key is not 32 bytes"));
         }
         let key = ParsedPublicKey::new(&signature::ED25519, public)
             .map_err(|_| KeyError::Malformed(Algorithm::EdDsa, "not a point on the curve"))?;
-        Ok(Self {
-            algorithm: Algorithm::EdDsa,
-            material: Material::Public(key),
-        })
+        Ok(Self { algorithm: Algorithm::EdDsa, material: Material::Public(key) })
     }
 
     /// An RSA key from modulus and exponent, big-endian. 2048 to 8192 bits (RFC 7518 section 3.3).
@@ -117,15 +103,9 @@ impl VerifyingKey {
             .to_parsed_public_key(&signature::RSA_PKCS1_2048_8192_SHA256)
             .map_err(|_| KeyError::Malformed(Algorithm::Rs256, "modulus or exponent"))?;
         if !(256..=1024).contains(&n.iter().skip_while(|b| **b == 0).count()) {
-            return Err(KeyError::Malformed(
-                Algorithm::Rs256,
-                "fewer than 2048 bits",
-            ));
+            return Err(KeyError::Malformed(Algorithm::Rs256, "fewer than 2048 bits"));
         }
-        Ok(Self {
-            algorithm: Algorithm::Rs256,
-            material: Material::Public(key),
-        })
+        Ok(Self { algorithm: Algorithm::Rs256, material: Material::Public(key) })
     }
 
     /// A shared secret of at least 32 bytes (RFC 7518 section 3.2).
@@ -134,10 +114,7 @@ impl VerifyingKey {
             return Err(KeyError::Malformed(Algorithm::Hs256, "fewer than 32 bytes"));
         }
         let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
-        Ok(Self {
-            algorithm: Algorithm::Hs256,
-            material: Material::Secret(key),
-        })
+        Ok(Self { algorithm: Algorithm::Hs256, material: Material::Secret(key) })
     }
 
     /// The one algorithm of this key.
@@ -156,9 +133,7 @@ impl VerifyingKey {
 
 impl fmt::Debug for VerifyingKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("VerifyingKey")
-            .field("algorithm", &self.algorithm)
-            .finish_non_exhaustive()
+        f.debug_struct("VerifyingKey").field("algorithm", &self.algorithm).finish_non_exhaustive()
     }
 }
 

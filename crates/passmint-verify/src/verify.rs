@@ -48,11 +48,7 @@ pub fn verify(token: &str, keys: &KeySet, rules: &Rules, now: i64) -> Result<Cla
     let own = matches!(signed_by, Signer::Named);
     let claims = read(&raw, compact.payload, own).map_err(Rejection::Invalid)?;
     check(&raw, &claims, rules, own, now).map_err(Rejection::Invalid)?;
-    if claims.expires_at <= now {
-        Err(Rejection::Expired)
-    } else {
-        Ok(claims)
-    }
+    if claims.expires_at <= now { Err(Rejection::Expired) } else { Ok(claims) }
 }
 
 /// Which kind of key signed: one that the token names, or an imported secret tried without name.
@@ -67,11 +63,7 @@ fn signer(compact: &Compact<'_>, keys: &KeySet) -> Result<Signer, &'static str> 
         header.alg == key.algorithm().name()
             && key.accepts(compact.signing_input, &compact.signature)
     };
-    if header
-        .typ
-        .as_deref()
-        .is_some_and(|typ| !typ.eq_ignore_ascii_case("JWT"))
-    {
+    if header.typ.as_deref().is_some_and(|typ| !typ.eq_ignore_ascii_case("JWT")) {
         return Err("another typ");
     }
     if let Some(kid) = &header.kid {
@@ -79,11 +71,7 @@ fn signer(compact: &Compact<'_>, keys: &KeySet) -> Result<Signer, &'static str> 
         if header.typ.is_none() {
             return Err("no typ");
         }
-        return if accepts(key) {
-            Ok(Signer::Named)
-        } else {
-            Err("signature does not match")
-        };
+        return if accepts(key) { Ok(Signer::Named) } else { Err("signature does not match") };
     }
     if header.alg != Algorithm::Hs256.name() {
         return Err("no kid");
@@ -134,10 +122,7 @@ fn check(
     now: i64,
 ) -> Result<(), &'static str> {
     let issuer = raw.text("iss")?;
-    if issuer
-        .as_deref()
-        .map_or(own, |issuer| issuer != rules.issuer)
-    {
+    if issuer.as_deref().map_or(own, |issuer| issuer != rules.issuer) {
         return Err("another iss");
     }
     if !audience_fits(raw.get("aud"), rules.audience.as_deref(), own) {
@@ -147,10 +132,7 @@ fn check(
     if token_type.as_deref().map_or(own, |kind| kind != "access") {
         return Err("not an access token");
     }
-    if raw
-        .date("iat")?
-        .is_some_and(|iat| iat > now + IAT_AHEAD_SECONDS)
-    {
+    if raw.date("iat")?.is_some_and(|iat| iat > now + IAT_AHEAD_SECONDS) {
         return Err("iat lies in the future");
     }
     if raw.date("nbf")?.is_some_and(|nbf| nbf > now) {

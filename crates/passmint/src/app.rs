@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::crypto::hasher::{Argon2Params, HashingPool, PoolSettings};
 use crate::crypto::master_key;
 use crate::crypto::sealing::Sealer;
+use crate::domain::revocation::RevocationEntry;
 use crate::domain::secret::SecretBytes;
 use crate::http::listener::{self, Tls};
 use crate::http::{Health, PublicState, router};
@@ -28,21 +29,23 @@ use crate::service::token::TokenService;
 use crate::service::user::UserService;
 use crate::service::{Parts, Services};
 use crate::store::sqlite::{DatabaseLock, SqliteStore};
-use crate::store::{KeyStore as _, RevocationStore as _};
+use crate::store::{CommitSink, KeyStore as _, RevocationStore as _};
 use crate::telemetry::{LogLevel, Metrics};
 
 /// Opens the database of the settings and builds all services on it.
 pub async fn open(config: Config, clock: Arc<dyn Clock>) -> Result<Services> {
     let lock = DatabaseLock::acquire(&config.database.sqlite)?;
     let revocations = Arc::new(RevocationView::default());
-    let store = SqliteStore::open(lock, Arc::clone(&clock), Arc::clone(&revocations) as _)?;
+    let metrics = Arc::new(Metrics::default());
+    let committed =
+        Committed { revocations: Arc::clone(&revocations), metrics: Arc::clone(&metrics) };
+    let store = SqliteStore::open(lock, Arc::clone(&clock), Arc::new(committed))?;
     revocations.apply(&store.revocations().await?);
     let new_database = store.keys().await?.1.is_none();
     let sealer = Sealer::new(&master_key_of(&config, new_database)?)?;
     let ring = open_ring(&store, &sealer, &config, clock.now()).await?;
     let hashing =
         HashingPool::start(pool_settings(&config)).context("cannot start hashing threads")?;
-    let metrics = Arc::new(Metrics::default());
     let settings = Arc::new(ArcSwap::from_pointee(config));
     let parts = Arc::new(Parts {
         store: Arc::new(store),
@@ -62,6 +65,22 @@ pub async fn open(config: Config, clock: Arc<dyn Clock>) -> Result<Services> {
         metrics,
         parts,
     })
+}
+
+/// What hears of every commit: the view that verifications ask, and the metrics.
+struct Committed {
+    revocations: Arc<RevocationView>,
+    metrics: Arc<Metrics>,
+}
+
+impl CommitSink for Committed {
+    fn revoked(&self, entries: &[RevocationEntry]) {
+        self.revocations.apply(entries);
+    }
+
+    fn committed(&self, writes: usize) {
+        self.metrics.commit(writes as u64);
+    }
 }
 
 /// The file of the master key: as configured, or beside the data.
@@ -87,11 +106,7 @@ fn master_key_of(config: &Config, new_database: bool) -> Result<SecretBytes> {
 fn pool_settings(config: &Config) -> PoolSettings {
     let hashing = &config.hashing;
     let cores = available_parallelism().map_or(1, std::num::NonZero::get);
-    let threads = if hashing.threads == 0 {
-        cores
-    } else {
-        hashing.threads as usize
-    };
+    let threads = if hashing.threads == 0 { cores } else { hashing.threads as usize };
     PoolSettings {
         threads,
         params: Argon2Params {
@@ -121,14 +136,7 @@ impl Server {
         load_tls(&tls, &config)?;
         let public = bind(server.listen, "server.listen").await?;
         let admin = bind(server.admin_listen, "server.admin_listen").await?;
-        Ok(Self {
-            services,
-            health: Arc::default(),
-            public,
-            admin,
-            tls,
-            clock,
-        })
+        Ok(Self { services, health: Arc::default(), public, admin, tls, clock })
     }
 
     /// Where the public and the admin listener are, as URLs.
@@ -180,8 +188,7 @@ async fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener> {
 
 fn load_tls(tls: &Tls, config: &Config) -> Result<()> {
     if let (Some(cert), Some(key)) = (&config.server.tls_cert, &config.server.tls_key) {
-        tls.load(cert, key)
-            .context("server.tls_cert, server.tls_key")?;
+        tls.load(cert, key).context("server.tls_cert, server.tls_key")?;
     }
     Ok(())
 }
@@ -193,17 +200,8 @@ pub fn reload(services: &Services, tls: &Tls, log: Option<&LogLevel>, new: Confi
     let old = services.settings.load_full();
     let mut fixed = Vec::new();
     let (a, b) = (&old.server, &new.server);
-    let listeners = (
-        a.listen,
-        a.admin_listen,
-        &a.admin_hosts,
-        a.tls_cert.is_some(),
-    ) != (
-        b.listen,
-        b.admin_listen,
-        &b.admin_hosts,
-        b.tls_cert.is_some(),
-    );
+    let listeners = (a.listen, a.admin_listen, &a.admin_hosts, a.tls_cert.is_some())
+        != (b.listen, b.admin_listen, &b.admin_hosts, b.tls_cert.is_some());
     if listeners {
         fixed.push("server.listen, server.admin_listen, server.admin_hosts, TLS on or off");
     }
@@ -217,10 +215,7 @@ pub fn reload(services: &Services, tls: &Tls, log: Option<&LogLevel>, new: Confi
         fixed.push("log.format");
     }
     if !fixed.is_empty() {
-        tracing::warn!(
-            settings = fixed.join("; "),
-            "these settings count from the next start on"
-        );
+        tracing::warn!(settings = fixed.join("; "), "these settings count from the next start on");
     }
     if let Some(log) = log {
         log.reload(tracing_subscriber::EnvFilter::new(&new.log.level))

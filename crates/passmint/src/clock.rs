@@ -19,9 +19,7 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "this is the clock's room")]
     fn now(&self) -> Timestamp {
-        let since = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or(Duration::ZERO);
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         Timestamp::from_micros(micros(since))
     }
 }
@@ -36,10 +34,7 @@ pub struct TurnableClock {
 impl TurnableClock {
     /// Starts in step with `base`.
     pub fn new(base: Arc<dyn Clock>) -> Self {
-        Self {
-            base,
-            offset: AtomicI64::new(0),
-        }
+        Self { base, offset: AtomicI64::new(0) }
     }
 
     /// Turns the clock on by `span` for good; tells the new time.

@@ -19,17 +19,11 @@ pub struct AllowedHosts {
 impl AllowedHosts {
     /// Of a listener on `own`, with `server.admin_hosts`.
     pub fn new(own: IpAddr, names: &[String]) -> Self {
-        Self {
-            own,
-            names: names.iter().map(|name| name.to_ascii_lowercase()).collect(),
-        }
+        Self { own, names: names.iter().map(|name| name.to_ascii_lowercase()).collect() }
     }
 
     fn allow(&self, host: &str) -> bool {
-        let host = host
-            .trim_start_matches('[')
-            .trim_end_matches(']')
-            .to_ascii_lowercase();
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
         if let Ok(address) = host.parse::<IpAddr>() {
             return address.is_loopback() || address == self.own;
         }
@@ -43,10 +37,7 @@ pub(super) async fn check(
     request: Request,
     next: Next,
 ) -> Response {
-    let header = request
-        .headers()
-        .get(HOST)
-        .and_then(|host| host.to_str().ok());
+    let header = request.headers().get(HOST).and_then(|host| host.to_str().ok());
     let authority = header.and_then(|host| host.parse::<Authority>().ok());
     let named = request.uri().authority().cloned().or(authority);
     if named.is_some_and(|authority| hosts.allow(authority.host())) {
@@ -63,14 +54,9 @@ mod tests {
     #[test]
     fn loopback_own_address_and_configured_names() {
         let hosts = AllowedHosts::new([10, 0, 0, 5].into(), &["Admin.Example".to_owned()]);
-        for good in [
-            "localhost",
-            "127.0.0.1",
-            "[::1]",
-            "10.0.0.5",
-            "admin.example",
-            "ADMIN.example",
-        ] {
+        for good in
+            ["localhost", "127.0.0.1", "[::1]", "10.0.0.5", "admin.example", "ADMIN.example"]
+        {
             assert!(hosts.allow(good), "{good}");
         }
         for bad in ["10.0.0.6", "evil.example", "localhost.evil.example", ""] {

@@ -27,18 +27,12 @@ pub fn router(
     clock: Option<Arc<TurnableClock>>,
 ) -> Router {
     let mut routes = Routes::default()
-        .plain(
-            "/metrics",
-            "GET, HEAD, OPTIONS",
-            get(move || metrics::scrape(services)),
-        )
+        .plain("/metrics", "GET, HEAD, OPTIONS", get(move || metrics::scrape(services)))
         .plain("/healthz", "GET, HEAD, OPTIONS", get(healthz))
         .plain("/readyz", "GET, HEAD, OPTIONS", get(readyz));
     if let Some(clock) = clock {
         let turn = post(move |body| demo::turn_clock(clock, body));
         routes = routes.plain("/demo/clock", "POST, OPTIONS", turn);
     }
-    routes
-        .finish(state)
-        .layer(from_fn_with_state(hosts, host::check))
+    routes.finish(state).layer(from_fn_with_state(hosts, host::check))
 }

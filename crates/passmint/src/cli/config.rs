@@ -42,11 +42,7 @@ impl ConfigCommand {
                 if json {
                     output::json(&rows.into())?;
                 } else {
-                    let columns = [
-                        ("setting", "SETTING"),
-                        ("value", "VALUE"),
-                        ("place", "FROM"),
-                    ];
+                    let columns = [("setting", "SETTING"), ("value", "VALUE"), ("place", "FROM")];
                     output::table(&rows, &columns);
                 }
             }

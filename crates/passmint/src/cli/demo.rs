@@ -36,27 +36,17 @@ impl Demo {
         if let Some(folder) = &temporary {
             sources.data = Some(folder.path().to_owned());
         }
-        if !sources
-            .environment
-            .iter()
-            .any(|(name, _)| name == "PASSMINT_LOG__LEVEL")
-        {
+        if !sources.environment.iter().any(|(name, _)| name == "PASSMINT_LOG__LEVEL") {
             sources.overrides.push(("log.level", "warn".to_owned()));
         }
         let config = Config::load(&sources)?;
         let taken = [
             free_port(&mut sources, "server.listen", config.server.listen),
-            free_port(
-                &mut sources,
-                "server.admin_listen",
-                config.server.admin_listen,
-            ),
+            free_port(&mut sources, "server.admin_listen", config.server.admin_listen),
         ];
         let config = Config::load(&sources)?;
         let log = telemetry::start_log(&config.log);
-        let clock = self
-            .clock
-            .then(|| Arc::new(TurnableClock::new(Arc::new(SystemClock))));
+        let clock = self.clock.then(|| Arc::new(TurnableClock::new(Arc::new(SystemClock))));
         let time: Arc<dyn Clock> = match &clock {
             Some(clock) => Arc::clone(clock) as _,
             None => Arc::new(SystemClock),
@@ -84,9 +74,7 @@ fn free_port(
 ) -> Option<SocketAddr> {
     let taken = TcpListener::bind(wanted).is_err_and(|e| e.kind() == std::io::ErrorKind::AddrInUse);
     taken.then(|| {
-        sources
-            .overrides
-            .push((setting, SocketAddr::new(wanted.ip(), 0).to_string()));
+        sources.overrides.push((setting, SocketAddr::new(wanted.ip(), 0).to_string()));
         wanted
     })
 }
@@ -95,11 +83,7 @@ async fn add_sample_user(services: &Services) -> Result<()> {
     let password = Password::new(PASSWORD.to_owned());
     let email = "sample_user@example.com".to_owned();
     let name = Username::canonical(USER);
-    match services
-        .users
-        .add_unchecked(name, password, email, Vec::new())
-        .await
-    {
+    match services.users.add_unchecked(name, password, email, Vec::new()).await {
         Ok(_) | Err(UserError::NameTaken) => Ok(()),
         Err(error) => Err(error).context("cannot add the sample user"),
     }

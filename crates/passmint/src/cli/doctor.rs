@@ -36,11 +36,7 @@ struct Finding {
 
 impl Finding {
     fn new(verdict: Verdict, what: &'static str, text: impl Into<String>) -> Self {
-        Self {
-            verdict,
-            what,
-            text: text.into(),
-        }
+        Self { verdict, what, text: text.into() }
     }
 }
 
@@ -50,9 +46,7 @@ impl Doctor {
             Err(error) => vec![Finding::new(Verdict::Wrong, "settings", error.to_string())],
             Ok(config) => examine(&config).await,
         };
-        let wrong = findings
-            .iter()
-            .any(|finding| finding.verdict == Verdict::Wrong);
+        let wrong = findings.iter().any(|finding| finding.verdict == Verdict::Wrong);
         if self.json {
             output::json(&findings.iter().map(show).collect::<Value>())?;
         } else {
@@ -65,11 +59,7 @@ impl Doctor {
                 println!("{mark}  {}: {}", finding.what, finding.text);
             }
         }
-        Ok(if wrong {
-            ExitCode::FAILURE
-        } else {
-            ExitCode::SUCCESS
-        })
+        Ok(if wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
 }
 
@@ -94,11 +84,7 @@ async fn examine(config: &Config) -> Vec<Finding> {
 
 fn data_folder(folder: &Path) -> Finding {
     const WHAT: &str = "data folder";
-    let folder = if folder.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        folder
-    };
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     let shown = folder.display();
     match std::fs::metadata(folder) {
         Err(_) => {
@@ -143,11 +129,9 @@ fn database(path: &Path) -> Finding {
                 format!("schema {version} of {newest}: run `passmint db migrate` or start it");
             Finding::new(Verdict::Advice, WHAT, text)
         }
-        Ok((version, _)) => Finding::new(
-            Verdict::Good,
-            WHAT,
-            format!("{shown}, schema {version}, undamaged"),
-        ),
+        Ok((version, _)) => {
+            Finding::new(Verdict::Good, WHAT, format!("{shown}, schema {version}, undamaged"))
+        }
     }
 }
 
@@ -159,18 +143,11 @@ fn master_key(config: &Config) -> Finding {
     let file = master_key_file(config);
     match master_key::read(&file) {
         Ok(_) => {
-            let text = format!(
-                "{}; keep a copy apart from the database's backups",
-                file.display()
-            );
+            let text = format!("{}; keep a copy apart from the database's backups", file.display());
             Finding::new(Verdict::Good, WHAT, text)
         }
         Err(master_key::MasterKeyError::Missing(_)) if !config.database.sqlite.exists() => {
-            Finding::new(
-                Verdict::Advice,
-                WHAT,
-                "not made yet; the first start makes it",
-            )
+            Finding::new(Verdict::Advice, WHAT, "not made yet; the first start makes it")
         }
         Err(error) => Finding::new(Verdict::Wrong, WHAT, error.to_string()),
     }
@@ -191,11 +168,7 @@ async fn server(config: &Config) -> Finding {
             return Finding::new(Verdict::Wrong, WHAT, text);
         }
     }
-    Finding::new(
-        Verdict::Advice,
-        WHAT,
-        "is not running; `passmint serve` starts it",
-    )
+    Finding::new(Verdict::Advice, WHAT, "is not running; `passmint serve` starts it")
 }
 
 fn issuer(config: &Config) -> Finding {

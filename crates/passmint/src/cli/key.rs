@@ -103,11 +103,7 @@ impl Key {
             Self::List(List { json }) => list(config, json).await,
             Self::Rotate(Rotate { now, json }) => {
                 let made = control::send(config, Request::KeyRotate { now }).await?;
-                let from = if now {
-                    "now on"
-                } else {
-                    "one hour from now on"
-                };
+                let from = if now { "now on" } else { "one hour from now on" };
                 tell_kid(&made, json, &format!("signs from {from}"))
             }
             Self::Revoke(Revoke { kid }) => {
@@ -141,10 +137,7 @@ fn tell_kid(answer: &Value, json: bool, what: &str) -> Result<()> {
     if json {
         return output::json(answer);
     }
-    let kid = answer
-        .get("kid")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
+    let kid = answer.get("kid").and_then(Value::as_str).unwrap_or_default();
     eprintln!("The key {what}.");
     println!("{kid}");
     Ok(())
@@ -160,11 +153,7 @@ impl Import {
             verify_only: self.verify_only,
         };
         let imported = control::send(config, request).await?;
-        let what = if self.verify_only {
-            "verifies from now on"
-        } else {
-            "signs from now on"
-        };
+        let what = if self.verify_only { "verifies from now on" } else { "signs from now on" };
         tell_kid(&imported, self.json, what)
     }
 }
@@ -179,29 +168,16 @@ impl Reseal {
             Some(file) => (file, false),
             None => (with_suffix(&current, "new"), true),
         };
-        let key = if made {
-            master_key::create(&file)?
-        } else {
-            master_key::read(&file)?
-        };
-        let request = Request::KeyReseal {
-            master_key: key.expose().to_vec(),
-        };
+        let key = if made { master_key::create(&file)? } else { master_key::read(&file)? };
+        let request = Request::KeyReseal { master_key: key.expose().to_vec() };
         let resealed = control::send(config, request).await?;
-        let count = resealed
-            .get("resealed")
-            .and_then(Value::as_u64)
-            .unwrap_or_default();
+        let count = resealed.get("resealed").and_then(Value::as_u64).unwrap_or_default();
         eprintln!("{count} keys are sealed under {}.", file.display());
         if made {
             let old = with_suffix(&current, "old");
             std::fs::rename(&current, &old).context("cannot put the old master key aside")?;
             std::fs::rename(&file, &current).context("cannot put the new master key in place")?;
-            eprintln!(
-                "It is now {}; the old one is {}.",
-                current.display(),
-                old.display()
-            );
+            eprintln!("It is now {}; the old one is {}.", current.display(), old.display());
         } else {
             eprintln!("Give it as master_key.file before the next start.");
         }

@@ -3,11 +3,7 @@
 //! Data goes to standard output, messages to standard error. Exit codes: 0 done, 1 failed, 2 usage.
 //! Commands reach a running server through its socket (`control`) and open the database themselves
 //! only when no server holds it.
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "this room talks to a terminal"
-)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this room talks to a terminal")]
 
 mod config;
 mod control;

@@ -16,31 +16,17 @@ pub(super) fn table(rows: &[Value], columns: &[(&str, &str)]) {
         .map(|row| columns.iter().map(|(key, _)| cell(row.get(*key))).collect())
         .collect();
     let width = |column: usize, title: &str| {
-        let longest = cells
-            .iter()
-            .filter_map(|row| row.get(column))
-            .map(|c| c.chars().count());
+        let longest = cells.iter().filter_map(|row| row.get(column)).map(|c| c.chars().count());
         longest.max().unwrap_or(0).max(title.len())
     };
-    let widths: Vec<usize> = columns
-        .iter()
-        .enumerate()
-        .map(|(index, (_, title))| width(index, title))
-        .collect();
+    let widths: Vec<usize> =
+        columns.iter().enumerate().map(|(index, (_, title))| width(index, title)).collect();
     let line = |texts: Vec<String>| {
-        let padded: Vec<String> = texts
-            .iter()
-            .zip(&widths)
-            .map(|(text, width)| format!("{text:<width$}"))
-            .collect();
+        let padded: Vec<String> =
+            texts.iter().zip(&widths).map(|(text, width)| format!("{text:<width$}")).collect();
         println!("{}", padded.join("  ").trim_end());
     };
-    line(
-        columns
-            .iter()
-            .map(|(_, title)| (*title).to_owned())
-            .collect(),
-    );
+    line(columns.iter().map(|(_, title)| (*title).to_owned()).collect());
     for row in cells {
         line(row);
     }
@@ -62,11 +48,9 @@ fn cell(value: Option<&Value>) -> String {
         // What a client called itself, or a name, must not move the cursor.
         Some(Value::String(text)) => text.chars().filter(|c| !c.is_control()).collect(),
         Some(Value::Array(parts)) if parts.is_empty() => "-".to_owned(),
-        Some(Value::Array(parts)) => parts
-            .iter()
-            .map(|part| cell(Some(part)))
-            .collect::<Vec<_>>()
-            .join(","),
+        Some(Value::Array(parts)) => {
+            parts.iter().map(|part| cell(Some(part))).collect::<Vec<_>>().join(",")
+        }
         Some(other) => other.to_string(),
     }
 }

@@ -42,22 +42,14 @@ impl Running {
         let socket = services.settings.load().database.socket();
         let control = tokio::spawn(ControlSocket::bind(&socket)?.serve(services.clone()));
         let (stop, stopping) = watch::channel(false);
-        let reloader = Reloader {
-            services,
-            tls: server.tls(),
-            sources,
-            log,
-        };
+        let reloader = Reloader { services, tls: server.tls(), sources, log };
         tokio::spawn(async move {
             if let Err(error) = reloader.listen(&stop).await {
                 tracing::error!(%error, "signals cannot be received");
             }
             stop.send_replace(true);
         });
-        Ok(Self {
-            server: tokio::spawn(server.run(stopping)),
-            control,
-        })
+        Ok(Self { server: tokio::spawn(server.run(stopping)), control })
     }
 
     /// Until a signal has stopped the server and everything accepted is answered.

@@ -72,15 +72,10 @@ impl Session {
             Self::End(End { id, user }) => {
                 let request = match (id, user) {
                     (Some(id), _) => Request::SessionEnd { id },
-                    (None, user) => Request::SessionEndAll {
-                        name: user.unwrap_or_default(),
-                    },
+                    (None, user) => Request::SessionEndAll { name: user.unwrap_or_default() },
                 };
                 let ended = control::send(config, request).await?;
-                let count = ended
-                    .get("ended")
-                    .and_then(Value::as_u64)
-                    .unwrap_or_default();
+                let count = ended.get("ended").and_then(Value::as_u64).unwrap_or_default();
                 match count {
                     0 => eprintln!("No session was live."),
                     1 => eprintln!("1 session ended."),

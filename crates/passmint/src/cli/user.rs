@@ -154,13 +154,8 @@ async fn list(config: &Config, json: bool) -> Result<()> {
     let mut after = 0;
     loop {
         let page = control::send(config, Request::UserList { after, limit: PAGE }).await?;
-        let Value::Array(page) = page else {
-            bail!("the server answered something else")
-        };
-        after = page
-            .last()
-            .and_then(|user| user.get("id")?.as_i64())
-            .unwrap_or(after);
+        let Value::Array(page) = page else { bail!("the server answered something else") };
+        after = page.last().and_then(|user| user.get("id")?.as_i64()).unwrap_or(after);
         let full = page.len() == PAGE as usize;
         users.extend(page);
         if !full {
@@ -184,19 +179,8 @@ async fn list(config: &Config, json: bool) -> Result<()> {
 impl Add {
     async fn run(self, config: &Config) -> Result<()> {
         let password = new_password(self.password_stdin)?;
-        let Self {
-            name,
-            email,
-            roles,
-            json,
-            ..
-        } = self;
-        let request = Request::UserAdd {
-            name: name.clone(),
-            email,
-            roles,
-            password,
-        };
+        let Self { name, email, roles, json, .. } = self;
+        let request = Request::UserAdd { name: name.clone(), email, roles, password };
         let added = control::send(config, request).await?;
         if json {
             return output::json(&added);
@@ -211,18 +195,12 @@ impl Add {
 impl Passwd {
     async fn run(self, config: &Config) -> Result<()> {
         let password = new_password(self.password_stdin)?;
-        let request = Request::UserPassword {
-            name: self.name.clone(),
-            password,
-        };
+        let request = Request::UserPassword { name: self.name.clone(), password };
         let changed = control::send(config, request).await?;
         if self.json {
             return output::json(&changed);
         }
-        eprintln!(
-            "{} has a new password, and all sessions are ended.",
-            self.name
-        );
+        eprintln!("{} has a new password, and all sessions are ended.", self.name);
         tell_generated(&changed);
         Ok(())
     }
@@ -265,10 +243,7 @@ impl Set {
 fn new_password(stdin: bool) -> Result<Option<String>> {
     if stdin {
         let mut line = String::new();
-        std::io::stdin()
-            .lock()
-            .read_line(&mut line)
-            .context("cannot read standard input")?;
+        std::io::stdin().lock().read_line(&mut line).context("cannot read standard input")?;
         let password = line.strip_suffix('\n').unwrap_or(&line);
         let password = password.strip_suffix('\r').unwrap_or(password);
         if password.is_empty() {

@@ -82,22 +82,13 @@ impl Sources {
     /// The process's environment with those options.
     #[expect(clippy::disallowed_methods, reason = "this is the environment's room")]
     pub fn from_environment(file: Option<PathBuf>, data: Option<PathBuf>) -> Self {
-        let environment = std::env::vars()
-            .filter(|(name, _)| name.starts_with("PASSMINT_"))
-            .collect();
-        Self {
-            file,
-            data,
-            environment,
-            overrides: Vec::new(),
-        }
+        let environment =
+            std::env::vars().filter(|(name, _)| name.starts_with("PASSMINT_")).collect();
+        Self { file, data, environment, overrides: Vec::new() }
     }
 
     fn variable(&self, name: &str) -> Option<&str> {
-        self.environment
-            .iter()
-            .find(|(n, _)| n == name)
-            .map(|(_, value)| value.as_str())
+        self.environment.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 
     /// The configuration file to read: given, named by `PASSMINT_CONFIG`, or beside the data if
@@ -109,15 +100,12 @@ impl Sources {
         if let Some(file) = self.variable("PASSMINT_CONFIG") {
             return Some(PathBuf::from(file));
         }
-        let url = self
-            .variable("PASSMINT_DATABASE__URL")
-            .unwrap_or(sections::DEFAULT_DATABASE);
+        let url = self.variable("PASSMINT_DATABASE__URL").unwrap_or(sections::DEFAULT_DATABASE);
         let beside = match &self.data {
             Some(folder) => folder.join("passmint.toml"),
-            None => Database::sqlite_path(url)?
-                .parent()
-                .unwrap_or(Path::new(""))
-                .join("passmint.toml"),
+            None => {
+                Database::sqlite_path(url)?.parent().unwrap_or(Path::new("")).join("passmint.toml")
+            }
         };
         beside.exists().then_some(beside)
     }
@@ -215,10 +203,7 @@ mod tests {
         assert_eq!(config.server.admin_listen.to_string(), "127.0.0.1:8081");
         assert_eq!(config.tokens.access_lifetime, Duration::from_secs(86_400));
         assert_eq!(config.sessions.reuse_interval, Duration::from_secs(60));
-        assert_eq!(
-            config.sessions.idle_lifetime,
-            Duration::from_secs(30 * 86_400)
-        );
+        assert_eq!(config.sessions.idle_lifetime, Duration::from_secs(30 * 86_400));
         assert_eq!(config.sessions.max_per_user, 1000);
         assert_eq!(config.api.invalid_credentials_status, 206);
         assert!(config.throttle.enabled);
@@ -236,10 +221,8 @@ mod tests {
     fn all_mistakes_are_reported_at_once_with_their_places() {
         let toml =
             "[sessions]\nreuse_interval = \"11m\"\nmax_per_usr = 5\n\n[srever]\nlisten = 1\n";
-        let environment = [
-            ("PASSMINT_API__INVALID_CREDENTIALS_STATUS", "403"),
-            ("PASSMINT_LOG_LEVEL", "info"),
-        ];
+        let environment =
+            [("PASSMINT_API__INVALID_CREDENTIALS_STATUS", "403"), ("PASSMINT_LOG_LEVEL", "info")];
         let error = load(&environment, toml).unwrap_err().to_string();
         for part in [
             "5 mistakes",
@@ -256,12 +239,7 @@ mod tests {
     #[test]
     fn an_open_listener_wants_tls() {
         let open = [("PASSMINT_SERVER__LISTEN", "0.0.0.0:8080")];
-        assert!(
-            load(&open, "")
-                .unwrap_err()
-                .to_string()
-                .contains("behind_tls_proxy")
-        );
+        assert!(load(&open, "").unwrap_err().to_string().contains("behind_tls_proxy"));
         assert!(load(&open, "[server]\nbehind_tls_proxy = true\n").is_ok());
     }
 
@@ -271,11 +249,8 @@ mod tests {
         let file = folder.path().join("key");
         let key = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
         std::fs::write(&file, format!("{key}\n")).unwrap();
-        let config = load(
-            &[("PASSMINT_MASTER_KEY__VALUE_FILE", file.to_str().unwrap())],
-            "",
-        )
-        .unwrap();
+        let config =
+            load(&[("PASSMINT_MASTER_KEY__VALUE_FILE", file.to_str().unwrap())], "").unwrap();
         assert!(config.master_key.value.is_some());
         assert!(!format!("{config:?}").contains(key));
     }

@@ -96,15 +96,11 @@ impl Reader {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
             Err(cause) => {
-                self.problems
-                    .push(complain(1, format!("cannot be read: {cause}")));
+                self.problems.push(complain(1, format!("cannot be read: {cause}")));
                 return;
             }
         };
-        let line = |at: usize| {
-            text.get(..at)
-                .map_or(1, |before| before.matches('\n').count() + 1)
-        };
+        let line = |at: usize| text.get(..at).map_or(1, |before| before.matches('\n').count() + 1);
         let table = match DeTable::parse(&text) {
             Ok(table) => table,
             Err(error) => {
@@ -118,8 +114,7 @@ impl Reader {
                 let name = section.get_ref();
                 let message =
                     format!("`{name}` is not a section: write [section] and then key = value");
-                self.problems
-                    .push(complain(line(section.span().start), message));
+                self.problems.push(complain(line(section.span().start), message));
                 continue;
             };
             for (key, value) in keys {
@@ -129,10 +124,7 @@ impl Reader {
                     Some(text) => self.set(&setting, text, Place::File(path.to_owned(), at)),
                     None => self.problems.push(Problem {
                         setting: Some(setting),
-                        ..complain(
-                            at,
-                            "must be a text, a number, a switch or a list".to_owned(),
-                        )
+                        ..complain(at, "must be a text, a number, a switch or a list".to_owned())
                     }),
                 }
             }
@@ -141,10 +133,7 @@ impl Reader {
 
     pub(super) fn add_environment(&mut self, variables: &[(String, String)]) {
         for (name, value) in variables {
-            let Some(rest) = name
-                .strip_prefix("PASSMINT_")
-                .filter(|rest| *rest != "CONFIG")
-            else {
+            let Some(rest) = name.strip_prefix("PASSMINT_").filter(|rest| *rest != "CONFIG") else {
                 continue;
             };
             let place = Place::Variable(name.clone());
@@ -199,11 +188,7 @@ impl Reader {
                 default
             }
         };
-        self.effective.push(Effective {
-            setting: setting.to_owned(),
-            value: show(&value),
-            place,
-        });
+        self.effective.push(Effective { setting: setting.to_owned(), value: show(&value), place });
         value
     }
 
@@ -218,11 +203,7 @@ impl Reader {
             if (least..=most).contains(&span) {
                 return Ok(span);
             }
-            Err(format!(
-                "must lie between {} and {}",
-                show_duration(least),
-                show_duration(most)
-            ))
+            Err(format!("must lie between {} and {}", show_duration(least), show_duration(most)))
         };
         self.take(setting, default, check, |span| show_duration(*span))
     }
@@ -243,19 +224,12 @@ impl Reader {
     }
 
     pub(super) fn text(&mut self, setting: &str, default: &str) -> String {
-        self.take(
-            setting,
-            default.to_owned(),
-            |text| Ok(text.to_owned()),
-            Clone::clone,
-        )
+        self.take(setting, default.to_owned(), |text| Ok(text.to_owned()), Clone::clone)
     }
 
     pub(super) fn optional_text(&mut self, setting: &str) -> Option<String> {
         let given = |text: &str| Ok((!text.is_empty()).then(|| text.to_owned()));
-        self.take(setting, None, given, |value| {
-            value.clone().unwrap_or_default()
-        })
+        self.take(setting, None, given, |value| value.clone().unwrap_or_default())
     }
 
     /// A value of one of the `choices`, each with its name.
@@ -266,20 +240,14 @@ impl Reader {
         choices: &[(&str, T)],
     ) -> T {
         let check = |text: &str| {
-            let found = choices
-                .iter()
-                .find(|(name, _)| *name == text)
-                .map(|(_, value)| *value);
+            let found = choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
             found.ok_or_else(|| {
                 let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
                 format!("must be {}", names.join(" or "))
             })
         };
         let name = |value: &T| {
-            choices
-                .iter()
-                .find(|(_, v)| v == value)
-                .map_or(String::new(), |(n, _)| (*n).to_owned())
+            choices.iter().find(|(_, v)| v == value).map_or(String::new(), |(n, _)| (*n).to_owned())
         };
         self.take(setting, default, check, name)
     }
@@ -291,10 +259,7 @@ impl Reader {
         default: T,
         example: &str,
     ) -> T {
-        let check = |text: &str| {
-            text.parse()
-                .map_err(|_| format!("must look like {example}"))
-        };
+        let check = |text: &str| text.parse().map_err(|_| format!("must look like {example}"));
         self.take(setting, default, check, ToString::to_string)
     }
 
@@ -338,9 +303,7 @@ impl Reader {
             }
         }
         let given = |text: &str| Ok((!text.is_empty()).then(|| text.to_owned()));
-        self.take(setting, None, given, |value| {
-            value.as_ref().map_or("", |_| "***").to_owned()
-        })
+        self.take(setting, None, given, |value| value.as_ref().map_or("", |_| "***").to_owned())
     }
 
     /// What counts, and everything that is wrong; what nobody took is unknown.
@@ -352,9 +315,7 @@ impl Reader {
                 .map(|effective| effective.setting.as_str())
                 .filter(|known| distance(known, &setting) <= 3)
                 .min_by_key(|known| distance(known, &setting));
-            let hint = near
-                .map(|known| format!("; did you mean {known}?"))
-                .unwrap_or_default();
+            let hint = near.map(|known| format!("; did you mean {known}?")).unwrap_or_default();
             self.problems.push(Problem {
                 place: raw.place,
                 setting: Some(setting),
@@ -387,9 +348,7 @@ fn distance(a: &str, b: &str) -> usize {
         let mut left = i + 1;
         for (cell, y) in row.iter_mut().skip(1).zip(b.chars()) {
             let above = *cell;
-            left = (left + 1)
-                .min(above + 1)
-                .min(diagonal + usize::from(x != y));
+            left = (left + 1).min(above + 1).min(diagonal + usize::from(x != y));
             diagonal = above;
             *cell = left;
         }

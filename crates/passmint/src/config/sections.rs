@@ -69,16 +69,12 @@ impl Server {
 }
 
 fn origin(text: &str) -> Result<String, String> {
-    let rest = text
-        .strip_prefix("https://")
-        .or_else(|| text.strip_prefix("http://"));
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     let plain = rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(['/', '*', ' ']));
     if text == "*" || plain {
         return Ok(text.to_owned());
     }
-    Err(format!(
-        "`{text}` is no origin: write https://app.example without a path, or *"
-    ))
+    Err(format!("`{text}` is no origin: write https://app.example without a path, or *"))
 }
 
 fn header_name(r: &mut Reader) -> String {
@@ -114,9 +110,7 @@ pub struct Database {
 
 impl Database {
     pub(super) fn read(r: &mut Reader) -> Self {
-        let url = r
-            .secret("database.url")
-            .unwrap_or_else(|| DEFAULT_DATABASE.to_owned());
+        let url = r.secret("database.url").unwrap_or_else(|| DEFAULT_DATABASE.to_owned());
         let sqlite = Self::sqlite_path(&url);
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             r.problem(
@@ -124,29 +118,19 @@ impl Database {
                 "PostgreSQL is not supported by this version: use sqlite:///path/to/passmint.db",
             );
         } else if sqlite.is_none() {
-            r.problem(
-                "database.url",
-                "must look like sqlite:///var/lib/passmint/passmint.db",
-            );
+            r.problem("database.url", "must look like sqlite:///var/lib/passmint/passmint.db");
         }
-        Self {
-            sqlite: sqlite.unwrap_or_default(),
-        }
+        Self { sqlite: sqlite.unwrap_or_default() }
     }
 
     /// The file of a `sqlite://` URL: `sqlite:///abs/olute.db` or `sqlite://rela/tive.db`.
     pub(super) fn sqlite_path(url: &str) -> Option<PathBuf> {
-        url.strip_prefix("sqlite://")
-            .filter(|path| !path.is_empty())
-            .map(PathBuf::from)
+        url.strip_prefix("sqlite://").filter(|path| !path.is_empty()).map(PathBuf::from)
     }
 
     /// The folder of the data.
     pub fn folder(&self) -> PathBuf {
-        self.sqlite
-            .parent()
-            .map(std::path::Path::to_owned)
-            .unwrap_or_default()
+        self.sqlite.parent().map(std::path::Path::to_owned).unwrap_or_default()
     }
 
     /// The socket by which commands reach a running server.
@@ -168,9 +152,7 @@ impl MasterKey {
     pub(super) fn read(r: &mut Reader) -> Self {
         let file = r.optional_text("master_key.file").map(PathBuf::from);
         let value = r.secret("master_key.value").and_then(|text| {
-            let key = base64::engine::general_purpose::STANDARD
-                .decode(text.trim())
-                .ok();
+            let key = base64::engine::general_purpose::STANDARD.decode(text.trim()).ok();
             let key = key.filter(|key| key.len() == 32);
             if key.is_none() {
                 r.problem(
@@ -181,10 +163,7 @@ impl MasterKey {
             key.map(SecretBytes::new)
         });
         if file.is_some() && value.is_some() {
-            r.problem(
-                "master_key.file",
-                "give master_key.file or master_key.value, not both",
-            );
+            r.problem("master_key.file", "give master_key.file or master_key.value, not both");
         }
         Self { file, value }
     }
@@ -286,9 +265,7 @@ pub struct Login {
 impl Login {
     pub(super) fn read(r: &mut Reader) -> Self {
         let bounds = (Duration::from_millis(10), MINUTE);
-        Self {
-            max_wait: r.duration("login.max_wait", 2 * SECOND, bounds),
-        }
+        Self { max_wait: r.duration("login.max_wait", 2 * SECOND, bounds) }
     }
 }
 
@@ -301,9 +278,7 @@ pub struct PasswordSettings {
 
 impl PasswordSettings {
     pub(super) fn read(r: &mut Reader) -> Self {
-        Self {
-            min_length: r.number("password.min_length", 15, (8, 64)),
-        }
+        Self { min_length: r.number("password.min_length", 15, (8, 64)) }
     }
 }
 
@@ -342,13 +317,8 @@ pub struct Keys {
 
 impl Keys {
     pub(super) fn read(r: &mut Reader) -> Self {
-        let choices = [
-            Algorithm::Es256,
-            Algorithm::EdDsa,
-            Algorithm::Rs256,
-            Algorithm::Hs256,
-        ]
-        .map(|algorithm| (algorithm.name(), algorithm));
+        let choices = [Algorithm::Es256, Algorithm::EdDsa, Algorithm::Rs256, Algorithm::Hs256]
+            .map(|algorithm| (algorithm.name(), algorithm));
         let rotate_every = r.duration("keys.rotate_every", 90 * DAY, (Duration::ZERO, 3650 * DAY));
         if !rotate_every.is_zero() && rotate_every < 2 * HOUR {
             r.problem(
@@ -356,10 +326,7 @@ impl Keys {
                 "must be 0 or at least 2h: a key is published for an hour",
             );
         }
-        Self {
-            algorithm: r.choice("keys.algorithm", Algorithm::Es256, &choices),
-            rotate_every,
-        }
+        Self { algorithm: r.choice("keys.algorithm", Algorithm::Es256, &choices), rotate_every }
     }
 }
 
@@ -372,9 +339,7 @@ pub struct Throttle {
 
 impl Throttle {
     pub(super) fn read(r: &mut Reader) -> Self {
-        Self {
-            enabled: r.switch("throttle.enabled", true),
-        }
+        Self { enabled: r.switch("throttle.enabled", true) }
     }
 }
 
@@ -404,14 +369,8 @@ impl Log {
         if level.parse::<tracing_subscriber::EnvFilter>().is_err() {
             r.problem("log.level", "must be error, warn, info, debug or trace");
         }
-        let choices = [
-            ("auto", LogFormat::Auto),
-            ("json", LogFormat::Json),
-            ("text", LogFormat::Text),
-        ];
-        Self {
-            level,
-            format: r.choice("log.format", LogFormat::Auto, &choices),
-        }
+        let choices =
+            [("auto", LogFormat::Auto), ("json", LogFormat::Json), ("text", LogFormat::Text)];
+        Self { level, format: r.choice("log.format", LogFormat::Auto, &choices) }
     }
 }

@@ -70,9 +70,8 @@ const P256_SPKI: [u8; 26] = [
     0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
 ];
 /// The same of Ed25519 (RFC 8410).
-const ED25519_SPKI: [u8; 12] = [
-    0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
-];
+const ED25519_SPKI: [u8; 12] =
+    [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
 fn public(algorithm: Algorithm, spki: &[u8]) -> Result<Imported, ImportError> {
     let wrong = |why: &str| ImportError::NotThatKey(algorithm, why.to_owned());
@@ -84,8 +83,5 @@ fn public(algorithm: Algorithm, spki: &[u8]) -> Result<Imported, ImportError> {
     let bytes = bytes.ok_or_else(|| wrong("the public key is of another type"))?;
     super::signing_key::public_key(algorithm, bytes).map_err(|error| wrong(&error.to_string()))?;
     let jwk = public_jwk(algorithm, bytes).map_err(|error| wrong(&error.to_string()))?;
-    Ok(Imported::Public {
-        kid: jwk.kid,
-        public: bytes.to_vec(),
-    })
+    Ok(Imported::Public { kid: jwk.kid, public: bytes.to_vec() })
 }

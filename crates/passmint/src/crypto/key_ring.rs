@@ -33,15 +33,11 @@ impl KeyRing {
 
 impl std::fmt::Debug for KeyRing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("KeyRing")
-            .field("version", &self.version)
-            .finish_non_exhaustive()
+        f.debug_struct("KeyRing").field("version", &self.version).finish_non_exhaustive()
     }
 }
 
 /// The JWK set as JSON.
 pub fn jwks_json(set: &JwkSet) -> Arc<[u8]> {
-    serde_json::to_vec(set)
-        .unwrap_or_else(|_| br#"{"keys":[]}"#.to_vec())
-        .into()
+    serde_json::to_vec(set).unwrap_or_else(|_| br#"{"keys":[]}"#.to_vec()).into()
 }

@@ -48,16 +48,9 @@ pub fn read(path: &Path) -> Result<SecretBytes, MasterKeyError> {
         return Err(MasterKeyError::Exposed(path.to_owned()));
     }
     let mut text = Zeroizing::new(String::new());
-    (&mut file)
-        .take(1024)
-        .read_to_string(&mut text)
-        .map_err(io)?;
-    let key = STANDARD
-        .decode(text.trim())
-        .ok()
-        .filter(|key| key.len() == 32);
-    key.map(SecretBytes::new)
-        .ok_or_else(|| MasterKeyError::Malformed(path.to_owned()))
+    (&mut file).take(1024).read_to_string(&mut text).map_err(io)?;
+    let key = STANDARD.decode(text.trim()).ok().filter(|key| key.len() == 32);
+    key.map(SecretBytes::new).ok_or_else(|| MasterKeyError::Malformed(path.to_owned()))
 }
 
 /// Makes a key and its file, which must not exist yet. Durable before it returns: keys are going to
@@ -65,19 +58,11 @@ pub fn read(path: &Path) -> Result<SecretBytes, MasterKeyError> {
 pub fn create(path: &Path) -> Result<SecretBytes, MasterKeyError> {
     let io = |cause| MasterKeyError::Io(path.to_owned(), cause);
     let key = random::bytes::<32>()?.to_vec();
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(io)?;
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(io)?;
     let text = Zeroizing::new(format!("{}\n", STANDARD.encode(&key)));
-    file.write_all(text.as_bytes())
-        .and_then(|()| file.sync_all())
-        .map_err(io)?;
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     File::open(folder.unwrap_or(Path::new(".")))
         .and_then(|folder| folder.sync_all())
         .map_err(io)?;

@@ -48,14 +48,11 @@ impl SessionSecret {
         context.update(&session.0);
         context.update(&generation.to_be_bytes());
         let tag = context.sign();
-        tag.as_ref()
-            .iter()
-            .take(16)
-            .fold(String::with_capacity(32), |mut id, byte| {
-                use fmt::Write as _;
-                let _ = write!(id, "{byte:02x}");
-                id
-            })
+        tag.as_ref().iter().take(16).fold(String::with_capacity(32), |mut id, byte| {
+            use fmt::Write as _;
+            let _ = write!(id, "{byte:02x}");
+            id
+        })
     }
 }
 
@@ -102,10 +99,7 @@ impl RefreshToken {
     /// Reads a token strictly and checks its MAC with the key it names. `None` is all that a caller
     /// learns about a token that is not genuine.
     pub fn decode<'k>(text: &str, key: impl FnOnce(u32) -> Option<&'k hmac::Key>) -> Option<Self> {
-        let body = text
-            .len()
-            .checked_sub(8)
-            .and_then(|end| text.split_at_checked(end));
+        let body = text.len().checked_sub(8).and_then(|end| text.split_at_checked(end));
         let (body, checksum) = body?;
         if checksum != format!("{:08x}", crc32fast::hash(body.as_bytes())) {
             return None;
@@ -180,10 +174,7 @@ mod tests {
                 let mut changed = text.clone();
                 changed.replace_range(position..=position, replacement);
                 if changed != text {
-                    assert!(
-                        RefreshToken::decode(&changed, |_| Some(&key)).is_none(),
-                        "{changed}"
-                    );
+                    assert!(RefreshToken::decode(&changed, |_| Some(&key)).is_none(), "{changed}");
                 }
             }
         }

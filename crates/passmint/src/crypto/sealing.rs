@@ -24,9 +24,7 @@ impl std::fmt::Debug for Sealer {
 impl Sealer {
     /// For a master key; it must have 32 bytes.
     pub fn new(master_key: &SecretBytes) -> Result<Self, BrokenSeal> {
-        RandomizedNonceKey::new(&AES_256_GCM, master_key.expose())
-            .map(Self)
-            .map_err(|_| BrokenSeal)
+        RandomizedNonceKey::new(&AES_256_GCM, master_key.expose()).map(Self).map_err(|_| BrokenSeal)
     }
 
     /// Seals `secret`; it opens only under the same `label` (the key's id and use).
@@ -60,8 +58,7 @@ impl Sealer {
 
     /// Whether that was made under this master key.
     pub fn passes(&self, check: &[u8]) -> bool {
-        self.open("check", check)
-            .is_ok_and(|opened| opened.expose() == CHECK)
+        self.open("check", check).is_ok_and(|opened| opened.expose() == CHECK)
     }
 }
 

@@ -47,9 +47,7 @@ pub struct SigningKey {
 
 impl std::fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SigningKey")
-            .field("kid", &self.kid)
-            .finish_non_exhaustive()
+        f.debug_struct("SigningKey").field("kid", &self.kid).finish_non_exhaustive()
     }
 }
 
@@ -77,10 +75,7 @@ pub fn generate(algorithm: Algorithm) -> Result<NewSecret, SigningError> {
         }
         Algorithm::Rs256 => {
             let pair = RsaKeyPair::generate(rsa::KeySize::Rsa2048).map_err(refused)?;
-            AsDer::<Pkcs8V1Der<'_>>::as_der(&pair)
-                .map_err(refused)?
-                .as_ref()
-                .to_vec()
+            AsDer::<Pkcs8V1Der<'_>>::as_der(&pair).map_err(refused)?.as_ref().to_vec()
         }
         Algorithm::Hs256 => random::bytes::<32>()?.to_vec(),
     };
@@ -92,19 +87,11 @@ pub fn from_secret(algorithm: Algorithm, secret: SecretBytes) -> Result<NewSecre
     if algorithm.is_symmetric() {
         VerifyingKey::hs256(secret.expose())?;
         let kid = URL_SAFE_NO_PAD.encode(random::bytes::<16>()?);
-        return Ok(NewSecret {
-            secret,
-            kid,
-            public: Vec::new(),
-        });
+        return Ok(NewSecret { secret, kid, public: Vec::new() });
     }
     let public = public_of(&parse(algorithm, secret.expose())?);
     let kid = public_jwk(algorithm, &public)?.kid;
-    Ok(NewSecret {
-        secret,
-        kid,
-        public,
-    })
+    Ok(NewSecret { secret, kid, public })
 }
 
 fn parse(algorithm: Algorithm, secret: &[u8]) -> Result<Pair, SigningError> {
@@ -178,10 +165,9 @@ pub fn public_key(algorithm: Algorithm, public: &[u8]) -> Result<VerifyingKey, K
                 key.exponent().big_endian_without_leading_zero(),
             )
         }
-        Algorithm::Hs256 => Err(KeyError::Malformed(
-            algorithm,
-            "a symmetric key has no public part",
-        )),
+        Algorithm::Hs256 => {
+            Err(KeyError::Malformed(algorithm, "a symmetric key has no public part"))
+        }
     }
 }
 
@@ -195,11 +181,7 @@ impl SigningKey {
     pub fn new(algorithm: Algorithm, kid: String, secret: &[u8]) -> Result<Self, SigningError> {
         let pair = parse(algorithm, secret)?;
         let header = format!(r#"{{"typ":"JWT","alg":"{algorithm}","kid":"{kid}"}}"#);
-        Ok(Self {
-            kid,
-            pair,
-            header: URL_SAFE_NO_PAD.encode(header),
-        })
+        Ok(Self { kid, pair, header: URL_SAFE_NO_PAD.encode(header) })
     }
 
     /// `kid`.

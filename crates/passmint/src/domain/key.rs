@@ -108,11 +108,7 @@ pub fn next_step(states: &[KeyState], rotate_every: Duration, now: Timestamp) ->
         _ => None,
     });
     if let Some(from) = published {
-        return if now >= from {
-            KeyStep::Promote
-        } else {
-            KeyStep::Rest
-        };
+        return if now >= from { KeyStep::Promote } else { KeyStep::Rest };
     }
     let signing_since = states.iter().find_map(|state| match state {
         KeyState::Signing { since } => Some(*since),
@@ -142,24 +138,14 @@ mod tests {
         assert_eq!(next_step(&[signing], DAY * 90, almost), KeyStep::Rest);
         let due = start.plus(DAY * 90 - PUBLISH_AHEAD);
         assert_eq!(next_step(&[signing], DAY * 90, due), KeyStep::Publish);
-        let both = [
-            signing,
-            KeyState::Published {
-                from: due.plus(PUBLISH_AHEAD),
-            },
-        ];
+        let both = [signing, KeyState::Published { from: due.plus(PUBLISH_AHEAD) }];
         assert_eq!(next_step(&both, DAY * 90, due), KeyStep::Rest);
-        assert_eq!(
-            next_step(&both, DAY * 90, due.plus(PUBLISH_AHEAD)),
-            KeyStep::Promote
-        );
+        assert_eq!(next_step(&both, DAY * 90, due.plus(PUBLISH_AHEAD)), KeyStep::Promote);
     }
 
     #[test]
     fn zero_means_never_by_itself() {
-        let signing = KeyState::Signing {
-            since: Timestamp::from_micros(0),
-        };
+        let signing = KeyState::Signing { since: Timestamp::from_micros(0) };
         assert_eq!(
             next_step(&[signing], Duration::ZERO, Timestamp::from_micros(i64::MAX)),
             KeyStep::Rest

@@ -20,18 +20,12 @@ impl SessionId {
     /// An id for a session that begins `at`, from ten random bytes.
     pub fn new(at: Timestamp, random: &[u8; 10]) -> Self {
         let millis = u64::try_from(at.micros() / 1000).unwrap_or(0);
-        Self(
-            uuid::Builder::from_unix_timestamp_millis(millis, random)
-                .into_uuid()
-                .into_bytes(),
-        )
+        Self(uuid::Builder::from_unix_timestamp_millis(millis, random).into_uuid().into_bytes())
     }
 
     /// The id of that text, if it is one in the usual form with hyphens.
     pub fn parse(text: &str) -> Option<Self> {
-        (text.len() == 36)
-            .then(|| Uuid::try_parse(text).ok())?
-            .map(|id| Self(id.into_bytes()))
+        (text.len() == 36).then(|| Uuid::try_parse(text).ok())?.map(|id| Self(id.into_bytes()))
     }
 }
 
@@ -166,8 +160,7 @@ pub struct SessionPolicy {
 impl SessionPolicy {
     /// When a refresh token runs out that is issued `now` for a session begun at `created_at`.
     pub fn refresh_expires_at(&self, created_at: Timestamp, now: Timestamp) -> Timestamp {
-        now.plus(self.idle_lifetime)
-            .min(created_at.plus(self.max_lifetime))
+        now.plus(self.idle_lifetime).min(created_at.plus(self.max_lifetime))
     }
 }
 
@@ -275,11 +268,7 @@ impl Session {
             generation > self.anchor.generation
                 && now.since(presented.issued_at) <= reuse_interval * 2
         };
-        if recent && !reuse_interval.is_zero() {
-            Presentation::Replay
-        } else {
-            Presentation::Theft
-        }
+        if recent && !reuse_interval.is_zero() { Presentation::Replay } else { Presentation::Theft }
     }
 
     /// Why a session that nobody ended has run out at `now`, if it has.
@@ -288,11 +277,7 @@ impl Session {
             return None;
         }
         let at_the_end = self.refresh_expires_at >= self.created_at.plus(policy.max_lifetime);
-        Some(if at_the_end {
-            EndReason::MaxLifetime
-        } else {
-            EndReason::Idle
-        })
+        Some(if at_the_end { EndReason::MaxLifetime } else { EndReason::Idle })
     }
 }
 
@@ -323,10 +308,7 @@ mod tests {
             user: UserId(1),
             secret_hash: SECRET,
             generation: n,
-            anchor: Anchor {
-                generation: anchor.0,
-                at: at(anchor.1),
-            },
+            anchor: Anchor { generation: anchor.0, at: at(anchor.1) },
             created_at: at(0),
             rotated_at: at(rotated),
             refresh_expires_at: at(rotated + 1000),
@@ -339,11 +321,7 @@ mod tests {
     }
 
     fn judge(session: &Session, generation: u32, issued: i64, now: i64) -> Presentation {
-        let presented = Presented {
-            generation,
-            issued_at: at(issued),
-            secret_hash: &SECRET,
-        };
+        let presented = Presented { generation, issued_at: at(issued), secret_hash: &SECRET };
         session.judge(&presented, at(now), INTERVAL)
     }
 
@@ -353,11 +331,7 @@ mod tests {
         assert_eq!(judge(&session, 1, 100, 5000), Presentation::Current);
         assert_eq!(judge(&session, 0, 0, 160), Presentation::Replay);
         assert_eq!(judge(&session, 0, 0, 161), Presentation::Theft);
-        assert_eq!(
-            judge(&session, 0, 0, 50),
-            Presentation::Replay,
-            "a clock that went back"
-        );
+        assert_eq!(judge(&session, 0, 0, 50), Presentation::Replay, "a clock that went back");
         assert_eq!(judge(&session, 2, 100, 101), Presentation::StateLost);
     }
 
@@ -367,26 +341,14 @@ mod tests {
         let session = session(3, 161, (0, 100));
         assert_eq!(judge(&session, 1, 100, 162), Presentation::Replay);
         assert_eq!(judge(&session, 1, 100, 219), Presentation::Replay);
-        assert_eq!(
-            judge(&session, 1, 100, 221),
-            Presentation::Theft,
-            "twice the interval is over"
-        );
-        assert_eq!(
-            judge(&session, 0, 0, 161),
-            Presentation::Theft,
-            "replaced 61 s ago"
-        );
+        assert_eq!(judge(&session, 1, 100, 221), Presentation::Theft, "twice the interval is over");
+        assert_eq!(judge(&session, 0, 0, 161), Presentation::Theft, "replaced 61 s ago");
     }
 
     #[test]
     fn ended_sessions_and_foreign_secrets_are_dead() {
         let mut ended = session(1, 100, (0, 100));
-        let foreign = Presented {
-            generation: 1,
-            issued_at: at(100),
-            secret_hash: &[8; 32],
-        };
+        let foreign = Presented { generation: 1, issued_at: at(100), secret_hash: &[8; 32] };
         assert_eq!(ended.judge(&foreign, at(101), INTERVAL), Presentation::Dead);
         ended.ended = Some((at(100), EndReason::Logout));
         assert_eq!(judge(&ended, 1, 100, 101), Presentation::Dead);
@@ -395,15 +357,8 @@ mod tests {
     #[test]
     fn no_interval_means_no_second_chance() {
         let session = session(1, 100, (0, 100));
-        let presented = Presented {
-            generation: 0,
-            issued_at: at(0),
-            secret_hash: &SECRET,
-        };
-        assert_eq!(
-            session.judge(&presented, at(100), Duration::ZERO),
-            Presentation::Theft
-        );
+        let presented = Presented { generation: 0, issued_at: at(0), secret_hash: &SECRET };
+        assert_eq!(session.judge(&presented, at(100), Duration::ZERO), Presentation::Theft);
     }
 
     #[test]
@@ -413,10 +368,7 @@ mod tests {
         assert!(early < late);
         assert_eq!(early.to_string().as_bytes()[14], b'7');
         assert_eq!(SessionId::parse(&early.to_string()), Some(early));
-        assert_eq!(
-            SessionId::parse("urn:uuid:00000000-0000-7000-8000-000000000000"),
-            None
-        );
+        assert_eq!(SessionId::parse("urn:uuid:00000000-0000-7000-8000-000000000000"), None);
     }
 
     #[test]

@@ -37,10 +37,14 @@ impl Timestamp {
 
     /// ISO 8601 in UTC to the second, as in `2026-11-23T14:42:00Z`.
     pub fn iso8601(self) -> String {
-        jiff::Timestamp::from_second(self.seconds()).map_or_else(
-            |_| String::from("1970-01-01T00:00:00Z"),
-            |at| at.to_string(),
-        )
+        jiff::Timestamp::from_second(self.seconds())
+            .map_or_else(|_| String::from("1970-01-01T00:00:00Z"), |at| at.to_string())
+    }
+
+    /// ISO 8601 in UTC to the microsecond, for the log.
+    pub fn iso8601_micros(self) -> String {
+        jiff::Timestamp::from_microsecond(self.0)
+            .map_or_else(|_| String::new(), |at| format!("{at:.6}"))
     }
 }
 
@@ -62,9 +66,6 @@ mod tests {
 
     #[test]
     fn iso_8601_is_in_utc_to_the_second() {
-        assert_eq!(
-            Timestamp::from_micros(1_764_000_000_900_000).iso8601(),
-            "2025-11-24T16:00:00Z"
-        );
+        assert_eq!(Timestamp::from_micros(1_764_000_000_900_000).iso8601(), "2025-11-24T16:00:00Z");
     }
 }

@@ -17,7 +17,6 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
-use tracing::Instrument as _;
 
 use super::error::{ApiError, Cause};
 use crate::config::Config;
@@ -26,6 +25,7 @@ use crate::service::session::SessionService;
 use crate::service::token::TokenService;
 use crate::service::user::UserService;
 use crate::service::{Services, Settings};
+use crate::telemetry::REQUEST_ID as REQUEST;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -58,11 +58,7 @@ pub struct PublicState {
 impl PublicState {
     /// For those services.
     pub fn new(services: Services, health: Arc<Health>) -> Self {
-        Self {
-            services,
-            health,
-            ids: Arc::new(RequestIds::default()),
-        }
+        Self { services, health, ids: Arc::new(RequestIds::default()) }
     }
 }
 
@@ -94,10 +90,7 @@ struct RequestIds {
 impl Default for RequestIds {
     fn default() -> Self {
         let process = std::hash::RandomState::new().build_hasher().finish();
-        Self {
-            process,
-            next: AtomicU64::new(1),
-        }
+        Self { process, next: AtomicU64::new(1) }
     }
 }
 
@@ -118,44 +111,40 @@ impl RequestIds {
 /// Wraps every request; a layer around the whole router.
 pub async fn envelope(State(state): State<PublicState>, request: Request, next: Next) -> Response {
     let id = state.ids.of(request.headers());
-    let span = tracing::info_span!("request", request_id = id.to_str().unwrap_or_default());
     let cors = Cors::of(&request, &state.services.settings.load());
     let http1 = request.version() <= Version::HTTP_11;
-    let (method, path) = (
-        request.method().clone(),
-        tracing::enabled!(tracing::Level::DEBUG),
-    );
-    let path = path.then(|| request.uri().path().to_owned());
+    let task_id: Arc<str> = id.to_str().unwrap_or_default().into();
 
-    let work = AssertUnwindSafe(next.run(request))
-        .catch_unwind()
-        .instrument(span.clone())
-        .await;
+    let mut response = REQUEST.scope(task_id, answer(request, next)).await;
+
+    state.services.metrics.response(response.status().as_u16());
+    let headers = response.headers_mut();
+    cors.apply(headers);
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(REQUEST_ID, id);
+    if http1 && state.health.is_draining() {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// The handler's answer, or a 500 when it panics. What went wrong is logged here, once.
+async fn answer(request: Request, next: Next) -> Response {
+    let method = request.method().clone();
+    let path = tracing::enabled!(tracing::Level::DEBUG).then(|| request.uri().path().to_owned());
+    let work = AssertUnwindSafe(next.run(request)).catch_unwind().await;
     let mut response = work.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
         ApiError::Internal(format!("panic: {}", text.unwrap_or("no message"))).into_response()
     });
-
-    let status = response.status();
+    let status = response.status().as_u16();
     if let Some(Cause(cause)) = response.extensions_mut().remove::<Cause>() {
-        span.in_scope(
-            || tracing::error!(%method, status = status.as_u16(), cause, "request failed"),
-        );
+        tracing::error!(%method, status, cause, "request failed");
     }
     if let Some(path) = path {
-        span.in_scope(|| tracing::debug!(%method, path, status = status.as_u16(), "answered"));
-    }
-    state.services.metrics.response(status.as_u16());
-    let headers = response.headers_mut();
-    cors.apply(headers);
-    headers
-        .entry(CACHE_CONTROL)
-        .or_insert(HeaderValue::from_static("no-store"));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(REQUEST_ID, id);
-    if http1 && state.health.is_draining() {
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        tracing::debug!(%method, path, status, "answered");
     }
     response
 }

@@ -110,9 +110,7 @@ fn error(status: StatusCode, text: &str) -> Response {
 
 fn with_retry(mut response: Response, after: Duration) -> Response {
     let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
-    response
-        .headers_mut()
-        .insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
     response
 }
 
@@ -138,9 +136,7 @@ impl IntoResponse for ApiError {
             Self::MethodNotAllowed(method, allow) => {
                 let text = format!("Method \"{method}\" not allowed.");
                 let mut response = detail(StatusCode::METHOD_NOT_ALLOWED, &text);
-                response
-                    .headers_mut()
-                    .insert(ALLOW, HeaderValue::from_static(allow));
+                response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
                 response
             }
             Self::RefusedCredentials(status) => error(
@@ -158,10 +154,9 @@ impl IntoResponse for ApiError {
                 let text = "You do not have permission to perform this action.";
                 detail(StatusCode::FORBIDDEN, text)
             }
-            Self::Overloaded(after) => with_retry(
-                error(StatusCode::SERVICE_UNAVAILABLE, "Temporarily overloaded"),
-                after,
-            ),
+            Self::Overloaded(after) => {
+                with_retry(error(StatusCode::SERVICE_UNAVAILABLE, "Temporarily overloaded"), after)
+            }
             Self::Unavailable(cause) => {
                 let response = detail(StatusCode::SERVICE_UNAVAILABLE, "Temporarily unavailable");
                 with_cause(with_retry(response, SHORT), cause)
@@ -194,10 +189,7 @@ fn unauthorized(why: Unauthorized) -> Response {
     let body = format!(r#"{{"error":"{text}","detail":"{text}"}}"#);
     let mut headers = HeaderMap::with_capacity(2);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(
-        WWW_AUTHENTICATE,
-        HeaderValue::from_static("JWT realm=\"api\""),
-    );
+    headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("JWT realm=\"api\""));
     (StatusCode::UNAUTHORIZED, headers, body).into_response()
 }
 

@@ -42,16 +42,9 @@ impl FromRequestParts<PublicState> for UserCaller {
 
     async fn from_request_parts(parts: &mut Parts, state: &PublicState) -> Result<Self, ApiError> {
         let Caller(verified) = Caller::from_request_parts(parts, state).await?;
-        let user = verified
-            .subject
-            .user
-            .ok_or(ApiError::Unauthorized(Unauthorized::Invalid))?;
+        let user = verified.subject.user.ok_or(ApiError::Unauthorized(Unauthorized::Invalid))?;
         let session = verified.subject.session;
-        Ok(Self {
-            verified,
-            user,
-            session,
-        })
+        Ok(Self { verified, user, session })
     }
 }
 
@@ -63,10 +56,7 @@ pub(super) fn authorization(headers: &HeaderMap) -> Result<&str, Unauthorized> {
         return Err(Unauthorized::Invalid);
     }
     let bytes = value.as_bytes().trim_ascii();
-    let end = bytes
-        .iter()
-        .position(|byte| *byte == b' ')
-        .unwrap_or(bytes.len());
+    let end = bytes.iter().position(|byte| *byte == b' ').unwrap_or(bytes.len());
     let (scheme, rest) = bytes.split_at(end);
     if !scheme.eq_ignore_ascii_case(b"JWT") && !scheme.eq_ignore_ascii_case(b"Bearer") {
         return Err(Unauthorized::NotProvided);
@@ -101,21 +91,11 @@ impl FromRequestParts<PublicState> for Origin {
         parts: &mut Parts,
         state: &PublicState,
     ) -> Result<Self, Infallible> {
-        let peer = parts
-            .extensions
-            .get::<ConnectInfo<SocketAddr>>()
-            .map(|info| info.0.ip());
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
         let settings = Settings::from_ref(state).load_full();
         let address = peer.map(|peer| client_address(peer, &parts.headers, &settings.server));
-        let user_agent = parts
-            .headers
-            .get(USER_AGENT)
-            .map(printable)
-            .unwrap_or_default();
-        Ok(Self {
-            address,
-            user_agent,
-        })
+        let user_agent = parts.headers.get(USER_AGENT).map(printable).unwrap_or_default();
+        Ok(Self { address, user_agent })
     }
 }
 
@@ -129,12 +109,7 @@ fn printable(value: &HeaderValue) -> String {
 
 /// The forwarding header read from the right, past trusted hops; without a trusted peer, the peer.
 fn client_address(peer: IpAddr, headers: &HeaderMap, server: &Server) -> IpAddr {
-    let trusted = |address: &IpAddr| {
-        server
-            .trusted_proxies
-            .iter()
-            .any(|net| net.contains(address))
-    };
+    let trusted = |address: &IpAddr| server.trusted_proxies.iter().any(|net| net.contains(address));
     let mut client = peer.to_canonical();
     if !trusted(&client) {
         return client;
@@ -189,23 +164,14 @@ mod tests {
         assert_eq!(read(&["JWT"]), Err(Unauthorized::NoCredentials));
         assert_eq!(read(&["JWT   "]), Err(Unauthorized::NoCredentials));
         assert_eq!(read(&["JWT a b"]), Err(Unauthorized::Spaces));
-        assert_eq!(
-            read(&["JWT a.b.c", "JWT a.b.c"]),
-            Err(Unauthorized::Invalid)
-        );
+        assert_eq!(read(&["JWT a.b.c", "JWT a.b.c"]), Err(Unauthorized::Invalid));
     }
 
     fn server(trusted: &str, header: &str) -> Server {
         let config = crate::config::Config::load(&crate::config::Sources {
             environment: vec![
-                (
-                    "PASSMINT_SERVER__TRUSTED_PROXIES".to_owned(),
-                    trusted.to_owned(),
-                ),
-                (
-                    "PASSMINT_SERVER__FORWARDED_HEADER".to_owned(),
-                    header.to_owned(),
-                ),
+                ("PASSMINT_SERVER__TRUSTED_PROXIES".to_owned(), trusted.to_owned()),
+                ("PASSMINT_SERVER__FORWARDED_HEADER".to_owned(), header.to_owned()),
             ],
             ..crate::config::Sources::default()
         });
@@ -215,10 +181,7 @@ mod tests {
     #[test]
     fn forwarding_headers_count_from_trusted_peers_only() {
         let mut headers = HeaderMap::new();
-        headers.append(
-            "x-forwarded-for",
-            HeaderValue::from_static("6.6.6.6, 192.0.2.7"),
-        );
+        headers.append("x-forwarded-for", HeaderValue::from_static("6.6.6.6, 192.0.2.7"));
         headers.append("x-forwarded-for", HeaderValue::from_static("10.0.0.9"));
         headers.append("forwarded", HeaderValue::from_static("for=7.7.7.7"));
         let from = |peer: &str, trusted: &str| {
@@ -245,11 +208,7 @@ mod tests {
             ("[2001:db8::1]", Some("2001:db8::1")),
             ("unknown", None),
         ] {
-            assert_eq!(
-                hop_address(hop),
-                address.map(|a| a.parse().unwrap()),
-                "{hop}"
-            );
+            assert_eq!(hop_address(hop), address.map(|a| a.parse().unwrap()), "{hop}");
         }
     }
 }

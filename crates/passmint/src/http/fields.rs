@@ -43,16 +43,13 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
         if announced.is_some_and(|length| length > MAX_BODY_BYTES) {
             return Err(ApiError::TooLarge);
         }
-        let body = Limited::new(body, MAX_BODY_BYTES)
-            .collect()
-            .await
-            .map_err(|error| {
-                if error.is::<http_body_util::LengthLimitError>() {
-                    ApiError::TooLarge
-                } else {
-                    ApiError::Malformed("The request body could not be read to its end.".into())
-                }
-            })?;
+        let body = Limited::new(body, MAX_BODY_BYTES).collect().await.map_err(|error| {
+            if error.is::<http_body_util::LengthLimitError>() {
+                ApiError::TooLarge
+            } else {
+                ApiError::Malformed("The request body could not be read to its end.".into())
+            }
+        })?;
         Self::parse(&parts.headers, &body.to_bytes()).await
     }
 }
@@ -62,16 +59,8 @@ impl Fields {
         if body.is_empty() {
             return Ok(Self(Vec::new()));
         }
-        let sent = headers
-            .get(CONTENT_TYPE)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or("");
-        let essence = sent
-            .split(';')
-            .next()
-            .unwrap_or("")
-            .trim()
-            .to_ascii_lowercase();
+        let sent = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+        let essence = sent.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
         let fields = match essence.as_str() {
             "application/json" => parse_json(body)?,
             "application/x-www-form-urlencoded" => parse_form(body)?,
@@ -91,21 +80,12 @@ impl Fields {
     /// The text of a field that must be there and not empty, at most `MAX_TEXT_BYTES` long.
     pub(super) fn text(&self, name: &str) -> Result<&str, FieldFault> {
         let text = self.any_text(name)?;
-        if text.len() > MAX_TEXT_BYTES {
-            Err(FieldFault::NotAString)
-        } else {
-            Ok(text)
-        }
+        if text.len() > MAX_TEXT_BYTES { Err(FieldFault::NotAString) } else { Ok(text) }
     }
 
     /// The same without the bound: tokens have one of their own.
     pub(super) fn any_text(&self, name: &str) -> Result<&str, FieldFault> {
-        match self
-            .0
-            .iter()
-            .find(|(field, _)| field == name)
-            .map(|(_, value)| value)
-        {
+        match self.0.iter().find(|(field, _)| field == name).map(|(_, value)| value) {
             None | Some(Value::Null) => Err(FieldFault::Missing),
             Some(Value::Text(text)) if text.is_empty() => Err(FieldFault::Missing),
             Some(Value::Text(text)) if text.contains('\0') => Err(FieldFault::NotAString),
@@ -117,11 +97,7 @@ impl Fields {
 
 /// A media type as it may stand in an answer.
 fn printable(essence: &str) -> String {
-    essence
-        .chars()
-        .filter(char::is_ascii_graphic)
-        .take(100)
-        .collect()
+    essence.chars().filter(char::is_ascii_graphic).take(100).collect()
 }
 
 fn utf8(bytes: &[u8]) -> Result<&str, ApiError> {
@@ -132,9 +108,7 @@ fn utf8(bytes: &[u8]) -> Result<&str, ApiError> {
 fn parse_json(body: &[u8]) -> Result<Vec<(String, Value)>, ApiError> {
     let text = utf8(body)?;
     if depth(text) > MAX_DEPTH {
-        return Err(ApiError::Malformed(
-            "JSON parse error: nested deeper than 16.".into(),
-        ));
+        return Err(ApiError::Malformed("JSON parse error: nested deeper than 16.".into()));
     }
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let members = deserializer.deserialize_any(Members).and_then(|members| {
@@ -142,10 +116,7 @@ fn parse_json(body: &[u8]) -> Result<Vec<(String, Value)>, ApiError> {
         Ok(members)
     });
     let members = members.map_err(|error| json_fault(&error))?;
-    members
-        .into_iter()
-        .map(|(name, raw)| Ok((name, json_value(raw.get())?)))
-        .collect()
+    members.into_iter().map(|(name, raw)| Ok((name, json_value(raw.get())?))).collect()
 }
 
 /// The fault with its position. The library's own words may quote the body, so they are not used.
@@ -243,21 +214,13 @@ async fn parse_multipart(
     let mut multipart = multer::Multipart::new(futures_once(whole), boundary);
     let mut fields = Vec::new();
     let broken = "Multipart form parse error: the parts do not match the boundary.";
-    while let Some(part) = multipart
-        .next_field()
-        .await
-        .map_err(|_| malformed(broken))?
-    {
+    while let Some(part) = multipart.next_field().await.map_err(|_| malformed(broken))? {
         let name = part.name().map(str::to_owned);
         let name =
             name.ok_or_else(|| malformed("Multipart form parse error: a part has no name."))?;
         let is_file = part.file_name().is_some();
         let bytes = part.bytes().await.map_err(|_| malformed(broken))?;
-        let value = if is_file {
-            Value::Other
-        } else {
-            Value::Text(utf8(&bytes)?.to_owned())
-        };
+        let value = if is_file { Value::Other } else { Value::Text(utf8(&bytes)?.to_owned()) };
         fields.push((name, value));
     }
     Ok(fields)
@@ -289,12 +252,7 @@ mod tests {
         else {
             panic!("refused");
         };
-        let of = |name: &str| {
-            fields
-                .iter()
-                .find(|(n, _)| n == name)
-                .map(|(_, v)| v.clone())
-        };
+        let of = |name: &str| fields.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone());
         assert!(of("a") == Some(Value::Text("-7".into())));
         assert!(of("b") == Some(Value::Text("12345678901234567890123".into())));
         for other in ["c", "d", "e"] {
@@ -304,12 +262,9 @@ mod tests {
 
     #[test]
     fn faults_never_quote_the_body() {
-        for body in [
-            r#"{"password": hunter2}"#,
-            r#"["hunter2"]"#,
-            r#""hunter2""#,
-            "{\"a\":\"hunter2",
-        ] {
+        for body in
+            [r#"{"password": hunter2}"#, r#"["hunter2"]"#, r#""hunter2""#, "{\"a\":\"hunter2"]
+        {
             let fault = json(body).err().unwrap();
             assert!(!fault.contains("hunter2"), "{fault}");
         }

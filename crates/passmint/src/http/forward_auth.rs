@@ -28,10 +28,7 @@ pub(super) async fn forward_auth_roles(
 ) -> Result<HeaderMap, ApiError> {
     let wanted = path.first().map_or("", |(_, roles)| roles.as_str());
     let roles = &caller.0.claims.roles;
-    if wanted
-        .split(',')
-        .any(|wanted| roles.iter().any(|role| role == wanted))
-    {
+    if wanted.split(',').any(|wanted| roles.iter().any(|role| role == wanted)) {
         Ok(identity(&caller))
     } else {
         Err(ApiError::Forbidden)
@@ -51,10 +48,7 @@ fn identity(caller: &Caller) -> HeaderMap {
         many => encoded(&many.join(",")),
     };
     headers.insert(ROLES, roles);
-    headers.insert(
-        SESSION,
-        encoded(claims.session.as_deref().unwrap_or_default()),
-    );
+    headers.insert(SESSION, encoded(claims.session.as_deref().unwrap_or_default()));
     headers
 }
 

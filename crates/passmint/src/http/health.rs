@@ -34,12 +34,7 @@ pub(crate) async fn readyz(
         None => Json(json!({ "status": "ready" })).into_response(),
         Some(why) => {
             let body = Json(json!({ "status": "not ready", "because": why }));
-            (
-                StatusCode::SERVICE_UNAVAILABLE,
-                [("retry-after", "1")],
-                body,
-            )
-                .into_response()
+            (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "1")], body).into_response()
         }
     }
 }

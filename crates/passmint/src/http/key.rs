@@ -8,9 +8,7 @@ use crate::service::key::KeyService;
 
 /// `GET /.well-known/jwks.json`. The `max-age` is true: a key is published an hour before it signs.
 pub(super) async fn jwks(State(keys): State<KeyService>) -> Response {
-    let headers = [
-        (CONTENT_TYPE, "application/jwk-set+json"),
-        (CACHE_CONTROL, "public, max-age=300"),
-    ];
+    let headers =
+        [(CONTENT_TYPE, "application/jwk-set+json"), (CACHE_CONTROL, "public, max-age=300")];
     (headers, keys.jwks().to_vec()).into_response()
 }

@@ -36,19 +36,12 @@ pub fn public(state: PublicState) -> Router {
         .api(&["/api/v1/logout"], POST, post(session::logout))
         .api(&["/api/v1/sessions"], GET_DELETE, sessions)
         .api(&["/api/v1/sessions/{id}"], DELETE, delete(session::end))
-        .api(
-            &["/api/v1/password-change"],
-            POST,
-            post(user::change_password),
-        )
+        .api(&["/api/v1/password-change"], POST, post(user::change_password))
         .plain("/.well-known/jwks.json", GET, get(key::jwks))
         .plain("/healthz", GET, get(health::healthz))
         .plain("/readyz", GET, get(health::readyz))
         .any_method("/forward-auth", forward_auth::forward_auth)
-        .any_method(
-            "/forward-auth-roles/{roles}",
-            forward_auth::forward_auth_roles,
-        )
+        .any_method("/forward-auth-roles/{roles}", forward_auth::forward_auth_roles)
         .finish(state)
 }
 

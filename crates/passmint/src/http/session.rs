@@ -47,10 +47,7 @@ pub(super) async fn list(
     caller: UserCaller,
 ) -> Result<Json<SessionsBody>, ApiError> {
     let live = sessions.of_user(caller.user, false).await?;
-    let sessions = live
-        .iter()
-        .map(|s| SessionBody::new(s, caller.session))
-        .collect();
+    let sessions = live.iter().map(|s| SessionBody::new(s, caller.session)).collect();
     Ok(Json(SessionsBody { sessions }))
 }
 
@@ -63,11 +60,7 @@ pub(super) async fn end(
     let Path(id) = id.map_err(|_| ApiError::NotFound)?;
     let id = SessionId::parse(&id).ok_or(ApiError::NotFound)?;
     let own = caller.session == Some(id);
-    let reason = if own {
-        EndReason::Logout
-    } else {
-        EndReason::LoggedOutElsewhere
-    };
+    let reason = if own { EndReason::Logout } else { EndReason::LoggedOutElsewhere };
     if sessions.end_own(caller.user, id, reason).await? {
         Ok(StatusCode::NO_CONTENT)
     } else {
@@ -80,9 +73,7 @@ pub(super) async fn end_others(
     State(sessions): State<SessionService>,
     caller: UserCaller,
 ) -> Result<StatusCode, ApiError> {
-    let keep = caller
-        .session
-        .ok_or(ApiError::Unauthorized(Unauthorized::Invalid))?;
+    let keep = caller.session.ok_or(ApiError::Unauthorized(Unauthorized::Invalid))?;
     sessions.end_others(caller.user, keep).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -42,10 +42,7 @@ pub(super) fn both<'a>(
     match fields {
         [(_, Ok(first)), (_, Ok(second))] => Ok([first, second]),
         fields => Err(ApiError::Fields(
-            fields
-                .into_iter()
-                .filter_map(|(name, field)| Some((name, field.err()?)))
-                .collect(),
+            fields.into_iter().filter_map(|(name, field)| Some((name, field.err()?))).collect(),
         )),
     }
 }
@@ -62,17 +59,11 @@ pub(super) async fn login(
     origin: Origin,
     fields: Fields,
 ) -> Result<Json<PairBody>, ApiError> {
-    let username = fields.text("username").and_then(|name| {
-        if name.trim().is_empty() {
-            Err(FieldFault::Missing)
-        } else {
-            Ok(name)
-        }
-    });
-    let [username, password] = both([
-        ("username", username),
-        ("password", fields.text("password")),
-    ])?;
+    let username = fields
+        .text("username")
+        .and_then(|name| if name.trim().is_empty() { Err(FieldFault::Missing) } else { Ok(name) });
+    let [username, password] =
+        both([("username", username), ("password", fields.text("password"))])?;
     let login = Login {
         username: username.to_owned(),
         password: Password::new(password.to_owned()),
@@ -80,10 +71,7 @@ pub(super) async fn login(
         user_agent: origin.user_agent,
     };
     let refused = settings.load().api.invalid_credentials_status;
-    let pair = tokens
-        .login(login)
-        .await
-        .map_err(|error| ApiError::from_login(error, refused))?;
+    let pair = tokens.login(login).await.map_err(|error| ApiError::from_login(error, refused))?;
     Ok(Json(pair.into()))
 }
 
@@ -102,11 +90,7 @@ pub(super) async fn refresh(
 ) -> Result<Response, ApiError> {
     let named = fields.any_text("refresh_token");
     let other = matches!(named, Err(FieldFault::Missing));
-    let given = if other {
-        fields.any_text("token")
-    } else {
-        named
-    };
+    let given = if other { fields.any_text("token") } else { named };
     let token = one("refresh_token", given)?;
     if other && settings.load().sessions.refresh_with_access_token && token.contains('.') {
         let token = tokens.renew_access_token(token).await?;

@@ -55,10 +55,7 @@ pub(super) async fn change_password(
     fields: Fields,
 ) -> Result<StatusCode, ApiError> {
     let old = fields.text("old_password");
-    let [old, new] = both([
-        ("old_password", old),
-        ("new_password", fields.text("new_password")),
-    ])?;
+    let [old, new] = both([("old_password", old), ("new_password", fields.text("new_password"))])?;
     let (old, new) = (Password::new(old.to_owned()), Password::new(new.to_owned()));
     let refused = settings.load().api.invalid_credentials_status;
     users

@@ -1,7 +1,7 @@
 //! The view that every verification asks: what has been ended, in memory, with no database read.
 //!
-//! The view holds the live part of the store's revocation table. The store feeds it through
-//! [`RevocationSink`] after each commit and before any answer; at start it is filled from the table.
+//! The view holds the live part of the store's revocation table. The store feeds it
+//! (`app::Committed`) after each commit and before any answer; at start it is filled from the table.
 //! On one node it is therefore never stale.
 
 use std::collections::HashMap;
@@ -12,7 +12,6 @@ use crate::domain::revocation::{Revocation, RevocationEntry, TokenSubject};
 use crate::domain::session::SessionId;
 use crate::domain::time::Timestamp;
 use crate::domain::user::UserId;
-use crate::store::RevocationSink;
 
 /// An epoch below which a user's tokens are refused, but for those of one session.
 #[derive(Clone, Copy, Debug)]
@@ -73,24 +72,19 @@ impl RevocationView {
     /// Whether a genuine token has been ended.
     pub fn is_revoked(&self, token: &TokenSubject, now: Timestamp) -> bool {
         let live = self.live.read();
-        let by_user = token
-            .user
-            .and_then(|user| live.users.get(&user))
-            .is_some_and(|epochs| {
-                epochs.iter().any(|ended| {
-                    let kept = ended.except.is_some() && ended.except == token.session;
-                    token.user_epoch < ended.epoch && !kept
-                })
-            });
+        let by_user = token.user.and_then(|user| live.users.get(&user)).is_some_and(|epochs| {
+            epochs.iter().any(|ended| {
+                let kept = ended.except.is_some() && ended.except == token.session;
+                token.user_epoch < ended.epoch && !kept
+            })
+        });
         let Some(session) = token.session else {
             return by_user;
         };
         by_user
             || live.sessions.contains_key(&session)
             || live.generations.get(&session).is_some_and(|ended| {
-                ended
-                    .iter()
-                    .any(|e| token.generation < e.generation && now >= e.from)
+                ended.iter().any(|e| token.generation < e.generation && now >= e.from)
             })
     }
 
@@ -115,50 +109,24 @@ impl Live {
             Revocation::Session(id) => {
                 self.sessions.insert(id, sequence);
             }
-            Revocation::User {
-                user,
-                epoch,
-                except,
-            } => {
+            Revocation::User { user, epoch, except } => {
                 let epochs = self.users.entry(user).or_default();
                 if epochs.iter().all(|known| known.sequence != sequence) {
-                    epochs.push(UserEpoch {
-                        sequence,
-                        epoch,
-                        except,
-                    });
+                    epochs.push(UserEpoch { sequence, epoch, except });
                 }
             }
-            Revocation::Generation {
-                session,
-                generation,
-                from,
-            } => {
+            Revocation::Generation { session, generation, from } => {
                 let ended = self.generations.entry(session).or_default();
                 if ended.iter().all(|known| known.sequence != sequence) {
                     // Of those whose grace is over, the highest covers all.
                     let over = |known: &EndedGeneration| known.from <= entry.at;
-                    let highest = ended
-                        .iter()
-                        .filter(|e| over(e))
-                        .map(|e| e.generation)
-                        .max()
-                        .unwrap_or(0);
+                    let highest =
+                        ended.iter().filter(|e| over(e)).map(|e| e.generation).max().unwrap_or(0);
                     ended.retain(|known| !over(known) || known.generation == highest);
-                    ended.push(EndedGeneration {
-                        sequence,
-                        generation,
-                        from,
-                    });
+                    ended.push(EndedGeneration { sequence, generation, from });
                 }
             }
         }
-    }
-}
-
-impl RevocationSink for RevocationView {
-    fn revoked(&self, entries: &[RevocationEntry]) {
-        self.apply(entries);
     }
 }
 
@@ -177,11 +145,7 @@ mod tests {
     fn view(revocations: &[Revocation]) -> RevocationView {
         let view = RevocationView::default();
         for (sequence, revocation) in (1..).zip(revocations) {
-            view.apply(&[RevocationEntry {
-                sequence,
-                revocation: *revocation,
-                at: at(100),
-            }]);
+            view.apply(&[RevocationEntry { sequence, revocation: *revocation, at: at(100) }]);
         }
         view
     }
@@ -207,31 +171,16 @@ mod tests {
 
     #[test]
     fn a_password_change_keeps_the_session_it_came_from_until_the_next_one() {
-        let first = Revocation::User {
-            user: USER,
-            epoch: 1,
-            except: Some(SESSION),
-        };
+        let first = Revocation::User { user: USER, epoch: 1, except: Some(SESSION) };
         let view = view(&[first]);
         assert!(!revoked(&view, SESSION, 0, 0));
         assert!(revoked(&view, OTHER, 0, 0));
         assert!(!revoked(&view, OTHER, 1, 0), "a login after the change");
-        let second = Revocation::User {
-            user: USER,
-            epoch: 2,
-            except: Some(OTHER),
-        };
-        view.apply(&[RevocationEntry {
-            sequence: 2,
-            revocation: second,
-            at: at(100),
-        }]);
+        let second = Revocation::User { user: USER, epoch: 2, except: Some(OTHER) };
+        view.apply(&[RevocationEntry { sequence: 2, revocation: second, at: at(100) }]);
         assert!(revoked(&view, SESSION, 1, 0));
         assert!(!revoked(&view, OTHER, 1, 0));
-        assert!(
-            revoked(&view, OTHER, 0, 0),
-            "an older token of a session kept only later"
-        );
+        assert!(revoked(&view, OTHER, 0, 0), "an older token of a session kept only later");
     }
 
     #[test]
@@ -245,11 +194,7 @@ mod tests {
         assert!(revoked(&view, SESSION, 0, 0));
         assert!(!revoked(&view, SESSION, 0, 1), "its grace runs until 250");
         assert!(!revoked(&view, SESSION, 0, 2));
-        let third = RevocationEntry {
-            sequence: 3,
-            revocation: ended(3, 360),
-            at: at(300),
-        };
+        let third = RevocationEntry { sequence: 3, revocation: ended(3, 360), at: at(300) };
         view.apply(&[third]);
         assert_eq!(view.len(), 2, "the first is covered by the second");
         let token = |generation| TokenSubject {

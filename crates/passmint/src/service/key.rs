@@ -73,11 +73,7 @@ pub async fn open_ring(
         Some(_) => return Ok(load_ring(&keys, sealer, 1)?),
         None => {}
     }
-    let signing = new_signing_key(
-        sealer,
-        config.keys.algorithm,
-        KeyState::Signing { since: now },
-    )?;
+    let signing = new_signing_key(sealer, config.keys.algorithm, KeyState::Signing { since: now })?;
     let refresh = new_refresh_key(sealer, KeyState::Signing { since: now })?;
     let seal_check = sealer.make_check().map_err(Failure::internal)?;
     let change = KeyChange {
@@ -112,17 +108,8 @@ fn seal_signing_key(
 ) -> Result<NewKey, Failure> {
     let use_ = KeyUse::Signing(algorithm);
     let label = label(&made.kid, use_);
-    let sealed = sealer
-        .seal(&label, made.secret.expose())
-        .map_err(Failure::internal)?;
-    Ok(NewKey {
-        kid: made.kid.clone(),
-        use_,
-        state,
-        public: made.public.clone(),
-        sealed,
-        imported,
-    })
+    let sealed = sealer.seal(&label, made.secret.expose()).map_err(Failure::internal)?;
+    Ok(NewKey { kid: made.kid.clone(), use_, state, public: made.public.clone(), sealed, imported })
 }
 
 fn new_refresh_key(sealer: &Sealer, state: KeyState) -> Result<NewKey, Failure> {
@@ -130,17 +117,8 @@ fn new_refresh_key(sealer: &Sealer, state: KeyState) -> Result<NewKey, Failure> 
     let kid = format!("refresh-{:016x}", u64::from_be_bytes(id));
     let secret = SecretBytes::new(random::bytes::<32>().map_err(Failure::internal)?.to_vec());
     let label = label(&kid, KeyUse::Refresh);
-    let sealed = sealer
-        .seal(&label, secret.expose())
-        .map_err(Failure::internal)?;
-    Ok(NewKey {
-        kid,
-        use_: KeyUse::Refresh,
-        state,
-        public: Vec::new(),
-        sealed,
-        imported: false,
-    })
+    let sealed = sealer.seal(&label, secret.expose()).map_err(Failure::internal)?;
+    Ok(NewKey { kid, use_: KeyUse::Refresh, state, public: Vec::new(), sealed, imported: false })
 }
 
 /// Parses all keys. A ring without a signing or a refresh key is no ring.
@@ -151,11 +129,8 @@ fn load_ring(keys: &[StoredKey], sealer: &Sealer, version: u64) -> Result<KeyRin
     let mut jwks = JwkSet::default();
     let mut refresh_keys = HashMap::new();
     for key in keys {
-        let open = || {
-            sealer
-                .open(&label(&key.kid, key.use_), &key.sealed)
-                .map_err(Failure::internal)
-        };
+        let open =
+            || sealer.open(&label(&key.kid, key.use_), &key.sealed).map_err(Failure::internal);
         let signs = matches!(key.state, KeyState::Signing { .. });
         match key.use_ {
             KeyUse::Refresh => {
@@ -240,9 +215,7 @@ impl KeyService {
             KeyUse::Refresh => config.sessions.idle_lifetime,
             KeyUse::Signing(_) => config.tokens.access_lifetime,
         };
-        KeyState::Verifying {
-            until: Some(self.parts.clock.now().plus(span)),
-        }
+        KeyState::Verifying { until: Some(self.parts.clock.now().plus(span)) }
     }
 
     /// The keys of one use that sign now, told to verify only.
@@ -262,10 +235,8 @@ impl KeyService {
         let (keys, _) = self.parts.store.keys().await?;
         let mut change = KeyChange::default();
         for refresh in [false, true] {
-            let of_use: Vec<&StoredKey> = keys
-                .iter()
-                .filter(|key| (key.use_ == KeyUse::Refresh) == refresh)
-                .collect();
+            let of_use: Vec<&StoredKey> =
+                keys.iter().filter(|key| (key.use_ == KeyUse::Refresh) == refresh).collect();
             let states: Vec<KeyState> = of_use.iter().map(|key| key.state).collect();
             let shared = of_use.iter().any(|key| {
                 key.use_ == KeyUse::Signing(Algorithm::Hs256)
@@ -284,31 +255,20 @@ impl KeyService {
             match next_step(&states, every, now) {
                 KeyStep::Rest => {}
                 KeyStep::Publish => {
-                    let state = KeyState::Published {
-                        from: now.plus(PUBLISH_AHEAD),
-                    };
-                    change
-                        .add
-                        .push(self.make(refresh, config.keys.algorithm, state)?);
+                    let state = KeyState::Published { from: now.plus(PUBLISH_AHEAD) };
+                    change.add.push(self.make(refresh, config.keys.algorithm, state)?);
                 }
                 KeyStep::Promote => {
                     change.states.extend(self.step_down(&keys, refresh));
-                    let published = of_use
-                        .iter()
-                        .find(|key| matches!(key.state, KeyState::Published { .. }));
+                    let published =
+                        of_use.iter().find(|key| matches!(key.state, KeyState::Published { .. }));
                     let promoted = KeyState::Signing { since: now };
-                    change
-                        .states
-                        .extend(published.map(|key| (key.kid.clone(), promoted)));
+                    change.states.extend(published.map(|key| (key.kid.clone(), promoted)));
                 }
             }
         }
         let over = |key: &&StoredKey| matches!(key.state, KeyState::Verifying { until: Some(until) } if now > until);
-        change.drop = keys
-            .iter()
-            .filter(over)
-            .map(|key| key.kid.clone())
-            .collect();
+        change.drop = keys.iter().filter(over).map(|key| key.kid.clone()).collect();
         if change.add.is_empty() && change.states.is_empty() && change.drop.is_empty() {
             return Ok(());
         }
@@ -344,9 +304,7 @@ impl KeyService {
         let state = if at_once {
             KeyState::Signing { since: now }
         } else {
-            KeyState::Published {
-                from: now.plus(PUBLISH_AHEAD),
-            }
+            KeyState::Published { from: now.plus(PUBLISH_AHEAD) }
         };
         let key = self.make(false, algorithm, state)?;
         let kid = key.kid.clone();
@@ -356,11 +314,7 @@ impl KeyService {
         });
         let change = KeyChange {
             drop: waiting.map(|key| key.kid.clone()).collect(),
-            states: if at_once {
-                self.step_down(&keys, false)
-            } else {
-                Vec::new()
-            },
+            states: if at_once { self.step_down(&keys, false) } else { Vec::new() },
             add: vec![key],
             ..KeyChange::default()
         };
@@ -379,10 +333,7 @@ impl KeyService {
             .find(|key| key.kid == kid)
             .ok_or_else(|| KeyError::Unknown(kid.to_owned()))?;
         let refresh = key.use_ == KeyUse::Refresh;
-        let mut change = KeyChange {
-            drop: vec![kid.to_owned()],
-            ..KeyChange::default()
-        };
+        let mut change = KeyChange { drop: vec![kid.to_owned()], ..KeyChange::default() };
         if refresh {
             change.end_sessions_of = Some(key.number);
         }
@@ -429,17 +380,8 @@ impl KeyService {
         };
         let kid = key.kid.clone();
         let (keys, _) = self.parts.store.keys().await?;
-        let states = if verify_only {
-            Vec::new()
-        } else {
-            self.step_down(&keys, false)
-        };
-        self.change(KeyChange {
-            add: vec![key],
-            states,
-            ..KeyChange::default()
-        })
-        .await?;
+        let states = if verify_only { Vec::new() } else { self.step_down(&keys, false) };
+        self.change(KeyChange { add: vec![key], states, ..KeyChange::default() }).await?;
         Ok(kid)
     }
 
@@ -453,9 +395,7 @@ impl KeyService {
         for key in keys.iter().filter(|key| !key.sealed.is_empty()) {
             let label = label(&key.kid, key.use_);
             let secret = old.open(&label, &key.sealed).map_err(Failure::internal)?;
-            let sealed = new
-                .seal(&label, secret.expose())
-                .map_err(Failure::internal)?;
+            let sealed = new.seal(&label, secret.expose()).map_err(Failure::internal)?;
             change.reseal.push((key.kid.clone(), sealed));
         }
         change.seal_check = Some(new.make_check().map_err(Failure::internal)?);

@@ -44,11 +44,7 @@ impl SessionService {
 
     /// Ends all sessions of the user but `keep`; how many.
     pub async fn end_others(&self, user: UserId, keep: SessionId) -> Result<u64, Failure> {
-        self.end_some(
-            Sessions::AllOfExcept(user, keep),
-            EndReason::LoggedOutElsewhere,
-        )
-        .await
+        self.end_some(Sessions::AllOfExcept(user, keep), EndReason::LoggedOutElsewhere).await
     }
 
     /// Ends all sessions of the user, on an operator's word; how many.

@@ -118,10 +118,7 @@ pub struct TokenService {
 impl TokenService {
     /// Made of `parts`.
     pub fn new(parts: Arc<Parts>) -> Self {
-        Self {
-            parts,
-            known: Arc::new(Cache::new(REMEMBERED_TOKENS)),
-        }
+        Self { parts, known: Arc::new(Cache::new(REMEMBERED_TOKENS)) }
     }
 
     /// Checks credentials and begins a session. Unknown, wrong and disabled cost the same hash.
@@ -143,10 +140,8 @@ impl TokenService {
         let found = parts.store.credentials(name).await.map_err(Failure::from)?;
         let usable = found.filter(|credentials| credentials.user.disabled_at.is_none());
         let hash = usable.as_ref().map(|credentials| credentials.hash.clone());
-        let verification = parts
-            .hashing
-            .verify(login.password, hash, config.login.max_wait)
-            .await?;
+        let verification =
+            parts.hashing.verify(login.password, hash, config.login.max_wait).await?;
         let (Some(credentials), Verification::Match(better)) = (usable, verification) else {
             return Err(LoginError::Refused);
         };
@@ -159,11 +154,7 @@ impl TokenService {
             user_agent: login.user_agent,
             ..self.start(&credentials, &secret, &ring, &config)?
         };
-        let lineage = parts
-            .store
-            .start_session(start)
-            .await
-            .map_err(Failure::from)?;
+        let lineage = parts.store.start_session(start).await.map_err(Failure::from)?;
         // The user was disabled or got another password while the hash was computed.
         let lineage = lineage.ok_or(LoginError::Refused)?;
         let now = lineage.session.rotated_at;
@@ -333,10 +324,7 @@ impl TokenService {
     ) -> Result<(String, i64), Failure> {
         let session = &lineage.session;
         let end = session.created_at.plus(config.sessions.max_lifetime);
-        let expires_at = issued_at
-            .plus(config.tokens.access_lifetime)
-            .min(end)
-            .seconds();
+        let expires_at = issued_at.plus(config.tokens.access_lifetime).min(end).seconds();
         let claims = AccessClaims {
             issuer: &config.server.issuer,
             audience: config.tokens.audience.as_deref(),
@@ -375,10 +363,7 @@ impl TokenService {
         let ring = parts.ring.load();
         let mut name = [0; 32];
         name.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
-        let known = self
-            .known
-            .get(&name)
-            .filter(|known| known.ring == ring.version);
+        let known = self.known.get(&name).filter(|known| known.ring == ring.version);
         let verified = match known {
             Some(known) if known.claims.expires_at > now.seconds() => known,
             Some(_) => {
@@ -424,11 +409,7 @@ impl TokenService {
             generation: claims.generation,
             user_epoch: claims.user_epoch,
         };
-        Ok(Verified {
-            claims,
-            subject,
-            ring: ring.version,
-        })
+        Ok(Verified { claims, subject, ring: ring.version })
     }
 
     /// The live user behind a verified token, from the store.

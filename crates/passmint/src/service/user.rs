@@ -108,11 +108,7 @@ impl UserService {
                 (Password::new(text.clone()), Some(text))
             }
         };
-        Ok((
-            self.add_unchecked(username, password, add.email, add.roles)
-                .await?,
-            generated,
-        ))
+        Ok((self.add_unchecked(username, password, add.email, add.roles).await?, generated))
     }
 
     /// Adds a user without judging the password: for the demo's documented one.
@@ -124,17 +120,7 @@ impl UserService {
         roles: Vec<String>,
     ) -> Result<UserId, UserError> {
         let hash = self.0.hashing.hash(password, self.max_wait()).await?;
-        match self
-            .0
-            .store
-            .add_user(NewUser {
-                username,
-                hash,
-                email,
-                roles,
-            })
-            .await?
-        {
+        match self.0.store.add_user(NewUser { username, hash, email, roles }).await? {
             Added::User(id) => Ok(id),
             Added::NameTaken => Err(UserError::NameTaken),
         }
@@ -155,11 +141,8 @@ impl UserService {
     pub async fn set(&self, name: &str, set: SetUser) -> Result<(), UserError> {
         let user = self.find(name).await?;
         check_roles(set.roles.as_deref().unwrap_or_default())?;
-        let texts = [
-            ("email", &set.email),
-            ("first_name", &set.first_name),
-            ("last_name", &set.last_name),
-        ];
+        let texts =
+            [("email", &set.email), ("first_name", &set.first_name), ("last_name", &set.last_name)];
         for (what, text) in texts {
             check_text(what, text.as_deref().unwrap_or_default())?;
         }
@@ -195,12 +178,7 @@ impl UserService {
             }
         };
         let hash = self.0.hashing.hash(password, self.max_wait()).await?;
-        let change = PasswordChange {
-            user: user.id,
-            hash,
-            expected_version: None,
-            keep: None,
-        };
+        let change = PasswordChange { user: user.id, hash, expected_version: None, keep: None };
         self.done(self.0.store.change_password(change).await?)?;
         Ok(generated)
     }
@@ -230,11 +208,7 @@ impl UserService {
         };
         let changed = self.0.store.change_password(change).await?;
         // Disabled, deleted or changed by somebody else meanwhile: the old password is void.
-        if changed {
-            Ok(())
-        } else {
-            Err(UserError::Refused)
-        }
+        if changed { Ok(()) } else { Err(UserError::Refused) }
     }
 
     /// Disables a user, ending all sessions.
@@ -256,11 +230,7 @@ impl UserService {
     }
 
     fn done(&self, done: bool) -> Result<(), UserError> {
-        if done {
-            Ok(())
-        } else {
-            Err(UserError::Unknown)
-        }
+        if done { Ok(()) } else { Err(UserError::Unknown) }
     }
 
     fn check_password(&self, password: &Password, name: &Username) -> Result<(), WeakPassword> {

@@ -2,7 +2,7 @@
 //!
 //! Every verb is atomic and durable when it returns: a crash after the answer loses nothing. A
 //! missing row is `Ok(None)`. Verbs that end access tokens write the revocations in the same
-//! transaction and hand them to the [`RevocationSink`] after the commit and before they return.
+//! transaction and hand them to the [`CommitSink`] after the commit and before they return.
 //! Only `service` calls this room; only the folders below it know SQL.
 
 use std::net::IpAddr;
@@ -32,11 +32,14 @@ pub enum StoreError {
     Failed(String),
 }
 
-/// Who is told of revocations. Called on the store's own thread, after the commit and before any
-/// answer, so that no caller can forget it or be cancelled in between.
-pub trait RevocationSink: Send + Sync {
-    /// Takes entries that are durable now.
+/// Who is told of what the store has committed. Called on the store's own thread, after the commit
+/// and before any answer, so that no caller can forget it or be cancelled in between.
+pub trait CommitSink: Send + Sync {
+    /// Takes revocations that are durable now.
     fn revoked(&self, entries: &[RevocationEntry]);
+
+    /// Hears how many writes one commit carried.
+    fn committed(&self, writes: usize);
 }
 
 /// A session to begin.

@@ -38,19 +38,9 @@ pub(super) async fn execute(services: &Services, request: Request) -> Result<Val
 async fn user(services: &Services, request: Request) -> Result<Value> {
     let users = &services.users;
     match request {
-        Request::UserAdd {
-            name,
-            email,
-            roles,
-            password,
-        } => {
+        Request::UserAdd { name, email, roles, password } => {
             let password = password.map(Password::new);
-            let add = AddUser {
-                username: name,
-                email,
-                roles,
-                password,
-            };
+            let add = AddUser { username: name, email, roles, password };
             let (id, generated) = users.add(add).await?;
             Ok(json!({ "id": id.0, "password": generated }))
         }
@@ -60,28 +50,13 @@ async fn user(services: &Services, request: Request) -> Result<Value> {
         }
         Request::UserShow { name } => Ok(show_user(&users.find(&name).await?)),
         Request::UserSet(set) => {
-            let UserSet {
-                name,
-                email,
-                first_name,
-                last_name,
-                roles,
-                claims,
-            } = *set;
-            let set = SetUser {
-                email,
-                first_name,
-                last_name,
-                roles,
-                claims,
-            };
+            let UserSet { name, email, first_name, last_name, roles, claims } = *set;
+            let set = SetUser { email, first_name, last_name, roles, claims };
             users.set(&name, set).await?;
             Ok(show_user(&users.find(&name).await?))
         }
         Request::UserPassword { name, password } => {
-            let generated = users
-                .set_password(&name, password.map(Password::new))
-                .await?;
+            let generated = users.set_password(&name, password.map(Password::new)).await?;
             Ok(json!({ "password": generated }))
         }
         Request::UserEnable { name } => Ok(users.enable(&name).await.map(|()| Value::Null)?),
@@ -133,11 +108,7 @@ async fn key(services: &Services, request: Request) -> Result<Value> {
         Request::KeyList => Ok(keys.list().await?.iter().map(show_key).collect()),
         Request::KeyRotate { now } => Ok(json!({ "kid": keys.rotate(now).await? })),
         Request::KeyRevoke { kid } => Ok(keys.revoke(&kid).await.map(|()| Value::Null)?),
-        Request::KeyImport {
-            content,
-            algorithm,
-            verify_only,
-        } => {
+        Request::KeyImport { content, algorithm, verify_only } => {
             let kid = keys.import(&content, algorithm, verify_only).await?;
             Ok(json!({ "kid": kid }))
         }
@@ -164,11 +135,8 @@ fn unknown_session(id: &str) -> anyhow::Error {
 }
 
 fn show_user(user: &User) -> Value {
-    let claims: serde_json::Map<String, Value> = user
-        .claims
-        .iter()
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect();
+    let claims: serde_json::Map<String, Value> =
+        user.claims.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
     json!({
         "id": user.id.0,
         "username": user.username.as_str(),
@@ -201,10 +169,7 @@ fn show_session(session: &Session) -> Value {
 fn explain(services: &Services, session: &Session) -> String {
     let now = services.parts.clock.now();
     let policy = services.settings.load().sessions.policy();
-    let ended = session
-        .ended
-        .map(|(_, reason)| reason)
-        .or_else(|| session.run_out(now, &policy));
+    let ended = session.ended.map(|(_, reason)| reason).or_else(|| session.run_out(now, &policy));
     ended.map_or_else(
         || "It is live: its user was not logged out.".to_owned(),
         |reason| reason.explanation().to_owned(),

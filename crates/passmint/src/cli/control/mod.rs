@@ -73,27 +73,17 @@ struct ShortPath {
 
 impl ShortPath {
     fn of(path: &Path) -> io::Result<Self> {
-        let folder = path
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty());
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let folder = std::fs::File::open(folder.unwrap_or(Path::new(".")))?;
         let name = path.file_name().unwrap_or_default();
-        let path = Path::new("/proc/self/fd")
-            .join(folder.as_raw_fd().to_string())
-            .join(name);
-        Ok(Self {
-            path,
-            _folder: folder,
-        })
+        let path = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name);
+        Ok(Self { path, _folder: folder })
     }
 }
 
 async fn connect(socket: &Path) -> Result<Option<UnixStream>> {
     let missing = |error: &io::Error| {
-        matches!(
-            error.kind(),
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
-        )
+        matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
     };
     let short = match ShortPath::of(socket) {
         Ok(short) => short,
@@ -104,10 +94,7 @@ async fn connect(socket: &Path) -> Result<Option<UnixStream>> {
         Ok(stream) => Ok(Some(stream)),
         Err(error) if missing(&error) => Ok(None),
         Err(error) => Err(error).with_context(|| {
-            format!(
-                "cannot reach the running server through {}",
-                socket.display()
-            )
+            format!("cannot reach the running server through {}", socket.display())
         }),
     }
 }
@@ -118,11 +105,7 @@ async fn exchange(mut stream: UnixStream, request: &Request) -> Result<Value> {
     line.push('\n');
     stream.write_all(line.as_bytes()).await.context(lost)?;
     let mut reply = String::new();
-    BufReader::new(stream)
-        .take(MAX_LINE)
-        .read_line(&mut reply)
-        .await
-        .context(lost)?;
+    BufReader::new(stream).take(MAX_LINE).read_line(&mut reply).await.context(lost)?;
     match serde_json::from_str(&reply).context(lost)? {
         Reply::Done(value) => Ok(value),
         Reply::Refused(why) => Err(anyhow!(why)),
@@ -148,10 +131,7 @@ impl ControlSocket {
             Ok(listener)
         };
         let listener = bind().with_context(|| format!("cannot make {}", path.display()))?;
-        Ok(Self {
-            listener,
-            path: path.to_owned(),
-        })
+        Ok(Self { listener, path: path.to_owned() })
     }
 
     /// Answers requests until it is dropped.

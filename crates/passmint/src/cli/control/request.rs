@@ -7,61 +7,23 @@ use serde_json::Value;
 /// One request. Secrets travel in it, so it has no `Debug`.
 #[derive(Serialize, Deserialize)]
 pub(in crate::cli) enum Request {
-    UserAdd {
-        name: String,
-        email: String,
-        roles: Vec<String>,
-        password: Option<String>,
-    },
-    UserList {
-        after: i64,
-        limit: u32,
-    },
-    UserShow {
-        name: String,
-    },
+    UserAdd { name: String, email: String, roles: Vec<String>, password: Option<String> },
+    UserList { after: i64, limit: u32 },
+    UserShow { name: String },
     UserSet(Box<UserSet>),
-    UserPassword {
-        name: String,
-        password: Option<String>,
-    },
-    UserEnable {
-        name: String,
-    },
-    UserDisable {
-        name: String,
-    },
-    UserDelete {
-        name: String,
-    },
-    SessionList {
-        name: String,
-        ended: bool,
-    },
-    SessionEnd {
-        id: String,
-    },
-    SessionEndAll {
-        name: String,
-    },
-    SessionExplain {
-        id: String,
-    },
+    UserPassword { name: String, password: Option<String> },
+    UserEnable { name: String },
+    UserDisable { name: String },
+    UserDelete { name: String },
+    SessionList { name: String, ended: bool },
+    SessionEnd { id: String },
+    SessionEndAll { name: String },
+    SessionExplain { id: String },
     KeyList,
-    KeyRotate {
-        now: bool,
-    },
-    KeyRevoke {
-        kid: String,
-    },
-    KeyImport {
-        content: Vec<u8>,
-        algorithm: Algorithm,
-        verify_only: bool,
-    },
-    KeyReseal {
-        master_key: Vec<u8>,
-    },
+    KeyRotate { now: bool },
+    KeyRevoke { kid: String },
+    KeyImport { content: Vec<u8>, algorithm: Algorithm, verify_only: bool },
+    KeyReseal { master_key: Vec<u8> },
 }
 
 /// What to change about a user.

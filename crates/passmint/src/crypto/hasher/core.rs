@@ -47,9 +47,7 @@ impl Backend {
             portable(params, &password, &[index; 16], &mut sure)?;
             Ok(fast == sure)
         };
-        let agrees = (1..=4)
-            .map(judge)
-            .all(|verdict| matches!(verdict, Ok(true)));
+        let agrees = (1..=4).map(judge).all(|verdict| matches!(verdict, Ok(true)));
         if agrees { Self::Simd } else { Self::Portable }
     }
 }
@@ -62,10 +60,7 @@ pub(super) struct Core {
 
 impl Core {
     pub(super) fn new(backend: Backend) -> Self {
-        Self {
-            backend,
-            simd: None,
-        }
+        Self { backend, simd: None }
     }
 
     /// Gives the memory back, wiped; the next hash takes it again.
@@ -114,20 +109,12 @@ fn portable(
     out: &mut [u8],
 ) -> Result<(), CoreError> {
     let fail = |error: argon2::Error| CoreError(error.to_string());
-    let argon2_params = argon2::Params::new(
-        params.memory_kib,
-        params.passes,
-        params.lanes,
-        Some(out.len()),
-    )
-    .map_err(fail)?;
-    argon2::Argon2::new(
-        argon2::Algorithm::Argon2id,
-        argon2::Version::V0x13,
-        argon2_params,
-    )
-    .hash_password_into(password, salt, out)
-    .map_err(fail)
+    let argon2_params =
+        argon2::Params::new(params.memory_kib, params.passes, params.lanes, Some(out.len()))
+            .map_err(fail)?;
+    argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, argon2_params)
+        .hash_password_into(password, salt, out)
+        .map_err(fail)
 }
 
 #[cfg(test)]
@@ -162,17 +149,11 @@ mod tests {
     #[test]
     fn the_known_answer_of_the_reference_implementation() {
         // phc-winner-argon2 src/test.c, Argon2id, version 0x13: m = 256 KiB, t = 2, p = 1.
-        let params = Argon2Params {
-            memory_kib: 256,
-            passes: 2,
-            lanes: 1,
-        };
+        let params = Argon2Params { memory_kib: 256, passes: 2, lanes: 1 };
         let expected = "9dfeb910e80bad0311fee20f9c0e2b12c17987b4cac90c2ef54d5b3021c68bfe";
         for backend in [Backend::Simd, Backend::Portable] {
             let mut tag = [0; 32];
-            Core::new(backend)
-                .hash(params, b"password", b"somesalt", &mut tag)
-                .unwrap();
+            Core::new(backend).hash(params, b"password", b"somesalt", &mut tag).unwrap();
             let hex: String = tag.iter().map(|byte| format!("{byte:02x}")).collect();
             assert_eq!(hex, expected, "{backend}");
         }

@@ -19,11 +19,7 @@ pub struct Argon2Params {
 }
 
 /// Bounds beyond which a stored hash is refused: it could only be an attack on the server.
-const MOST: Argon2Params = Argon2Params {
-    memory_kib: 1024 * 1024,
-    passes: 20,
-    lanes: 16,
-};
+const MOST: Argon2Params = Argon2Params { memory_kib: 1024 * 1024, passes: 20, lanes: 16 };
 
 /// Length of new salts and tags in bytes (RFC 9106 section 3.1 recommends 16; OWASP tags of 32).
 pub(super) const SALT: usize = 16;
@@ -62,11 +58,7 @@ impl Parsed {
 
     /// As a PHC string.
     pub fn write(&self) -> PasswordHash {
-        let Argon2Params {
-            memory_kib,
-            passes,
-            lanes,
-        } = self.params;
+        let Argon2Params { memory_kib, passes, lanes } = self.params;
         PasswordHash::new(format!(
             "$argon2id$v=19$m={memory_kib},t={passes},p={lanes}${}${}",
             STANDARD_NO_PAD.encode(&self.salt),
@@ -81,16 +73,8 @@ mod tests {
 
     #[test]
     fn reads_what_it_writes() {
-        let params = Argon2Params {
-            memory_kib: 19_456,
-            passes: 2,
-            lanes: 1,
-        };
-        let parsed = Parsed {
-            params,
-            salt: vec![1; SALT],
-            tag: vec![2; TAG],
-        };
+        let params = Argon2Params { memory_kib: 19_456, passes: 2, lanes: 1 };
+        let parsed = Parsed { params, salt: vec![1; SALT], tag: vec![2; TAG] };
         assert_eq!(Parsed::read(&parsed.write()), Some(parsed));
     }
 
@@ -106,11 +90,7 @@ mod tests {
             "$argon2i$v=19$m=64,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAA",
             "$argon2id$v=19$m=64,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA",
         ] {
-            assert_eq!(
-                Parsed::read(&PasswordHash::new(phc.to_owned())),
-                None,
-                "{phc}"
-            );
+            assert_eq!(Parsed::read(&PasswordHash::new(phc.to_owned())), None, "{phc}");
         }
     }
 }

@@ -62,11 +62,7 @@ pub struct PoolState {
 
 enum Work {
     /// `None`: nothing to match, but the same price is paid.
-    Verify(
-        Password,
-        Option<PasswordHash>,
-        oneshot::Sender<Result<Verification, Overloaded>>,
-    ),
+    Verify(Password, Option<PasswordHash>, oneshot::Sender<Result<Verification, Overloaded>>),
     Hash(Password, oneshot::Sender<Result<PasswordHash, Overloaded>>),
 }
 
@@ -124,9 +120,7 @@ impl HashingPool {
         });
         for number in 0..settings.threads.max(1) {
             let shared = Arc::clone(&shared);
-            thread::Builder::new()
-                .name(format!("hasher-{number}"))
-                .spawn(move || shared.work())?;
+            thread::Builder::new().name(format!("hasher-{number}")).spawn(move || shared.work())?;
         }
         Ok(Self { shared })
     }
@@ -139,10 +133,7 @@ impl HashingPool {
     /// How busy it is.
     pub fn state(&self) -> PoolState {
         let state = self.shared.state.lock();
-        PoolState {
-            queued: state.queue.len(),
-            hash_time: state.hash_time,
-        }
+        PoolState { queued: state.queue.len(), hash_time: state.hash_time }
     }
 
     /// Checks a password against a hash; `None` costs the same and never matches.
@@ -154,9 +145,7 @@ impl HashingPool {
     ) -> Result<Verification, Overloaded> {
         let (answer, receiver) = oneshot::channel();
         self.submit(Work::Verify(password, hash, answer), max_wait)?;
-        receiver.await.unwrap_or(Err(Overloaded {
-            retry_after: max_wait,
-        }))
+        receiver.await.unwrap_or(Err(Overloaded { retry_after: max_wait }))
     }
 
     /// Hashes a new password at today's price.
@@ -167,23 +156,16 @@ impl HashingPool {
     ) -> Result<PasswordHash, Overloaded> {
         let (answer, receiver) = oneshot::channel();
         self.submit(Work::Hash(password, answer), max_wait)?;
-        receiver.await.unwrap_or(Err(Overloaded {
-            retry_after: max_wait,
-        }))
+        receiver.await.unwrap_or(Err(Overloaded { retry_after: max_wait }))
     }
 
     fn submit(&self, work: Work, max_wait: Duration) -> Result<(), Overloaded> {
         let mut state = self.shared.state.lock();
         let expected = self.shared.expected_wait(&state);
         if expected > max_wait {
-            return Err(Overloaded {
-                retry_after: expected.saturating_sub(max_wait),
-            });
+            return Err(Overloaded { retry_after: expected.saturating_sub(max_wait) });
         }
-        state.queue.push_back(Job {
-            work,
-            deadline: Instant::now() + max_wait,
-        });
+        state.queue.push_back(Job { work, deadline: Instant::now() + max_wait });
         drop(state);
         self.shared.arrived.notify_one();
         Ok(())
@@ -291,12 +273,7 @@ impl Shared {
         let mut tag = vec![0; parsed.tag.len()];
         let usual = parsed.params == today;
         let computed = self.within_budget(parsed.params, core, |core| {
-            core.hash(
-                parsed.params,
-                password.expose().as_bytes(),
-                &parsed.salt,
-                &mut tag,
-            )
+            core.hash(parsed.params, password.expose().as_bytes(), &parsed.salt, &mut tag)
         });
         if let Err(error) = &computed {
             tracing::error!(%error, "a password could not be checked");
@@ -305,11 +282,7 @@ impl Shared {
         if !(computed.is_ok() && equal && known) {
             return (Verification::NoMatch, usual);
         }
-        let better = if usual {
-            None
-        } else {
-            self.hash(core, password)
-        };
+        let better = if usual { None } else { self.hash(core, password) };
         (Verification::Match(better), usual)
     }
 
@@ -376,11 +349,7 @@ impl Work {
 mod tests {
     use super::*;
 
-    const CHEAP: Argon2Params = Argon2Params {
-        memory_kib: 64,
-        passes: 1,
-        lanes: 1,
-    };
+    const CHEAP: Argon2Params = Argon2Params { memory_kib: 64, passes: 1, lanes: 1 };
     const SECOND: Duration = Duration::from_secs(1);
 
     fn pool(params: Argon2Params) -> HashingPool {
@@ -398,51 +367,30 @@ mod tests {
         let verify = |text, hash| pool.verify(password(text), hash, SECOND);
         let found = verify("right", Some(hash.clone())).await.unwrap();
         assert!(matches!(found, Verification::Match(None)));
-        assert!(matches!(
-            verify("wrong", Some(hash)).await.unwrap(),
-            Verification::NoMatch
-        ));
-        assert!(matches!(
-            verify("right", None).await.unwrap(),
-            Verification::NoMatch
-        ));
+        assert!(matches!(verify("wrong", Some(hash)).await.unwrap(), Verification::NoMatch));
+        assert!(matches!(verify("right", None).await.unwrap(), Verification::NoMatch));
         let garbage = PasswordHash::new("!".to_owned());
-        assert!(matches!(
-            verify("right", Some(garbage)).await.unwrap(),
-            Verification::NoMatch
-        ));
+        assert!(matches!(verify("right", Some(garbage)).await.unwrap(), Verification::NoMatch));
     }
 
     #[tokio::test]
     async fn a_hash_of_another_price_is_replaced_by_one_of_today() {
         let old = pool(CHEAP).hash(password("right"), SECOND).await.unwrap();
-        let today = Argon2Params {
-            memory_kib: 128,
-            ..CHEAP
-        };
+        let today = Argon2Params { memory_kib: 128, ..CHEAP };
         let pool = pool(today);
-        let Verification::Match(Some(better)) = pool
-            .verify(password("right"), Some(old), SECOND)
-            .await
-            .unwrap()
+        let Verification::Match(Some(better)) =
+            pool.verify(password("right"), Some(old), SECOND).await.unwrap()
         else {
             panic!("no better hash");
         };
         assert_eq!(Parsed::read(&better).unwrap().params, today);
-        let found = pool
-            .verify(password("right"), Some(better), SECOND)
-            .await
-            .unwrap();
+        let found = pool.verify(password("right"), Some(better), SECOND).await.unwrap();
         assert!(matches!(found, Verification::Match(None)));
     }
 
     #[tokio::test]
     async fn a_full_queue_refuses_at_once() {
-        let pool = Arc::new(pool(Argon2Params {
-            memory_kib: 19_456,
-            passes: 2,
-            lanes: 1,
-        }));
+        let pool = Arc::new(pool(Argon2Params { memory_kib: 19_456, passes: 2, lanes: 1 }));
         let wait = Duration::from_millis(100);
         let tasks: Vec<_> = (0..100)
             .map(|_| {

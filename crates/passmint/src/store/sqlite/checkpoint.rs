@@ -32,10 +32,7 @@ impl Checkpointer {
         let thread = thread::Builder::new()
             .name("sqlite-checkpoint".into())
             .spawn(move || run(&connection, &commits, &stopped))?;
-        Ok(Self {
-            stop,
-            thread: Some(thread),
-        })
+        Ok(Self { stop, thread: Some(thread) })
     }
 }
 

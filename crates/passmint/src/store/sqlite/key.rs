@@ -15,15 +15,11 @@ type Sql<T> = Result<T, rusqlite::Error>;
 #[async_trait]
 impl KeyStore for SqliteStore {
     async fn keys(&self) -> Result<(Vec<StoredKey>, Option<Vec<u8>>), StoreError> {
-        self.readers
-            .read(|db| Ok((all(db)?, seal_check(db)?)))
-            .await
+        self.readers.read(|db| Ok((all(db)?, seal_check(db)?))).await
     }
 
     async fn change_keys(&self, change: KeyChange) -> Result<bool, StoreError> {
-        self.writer
-            .write(move |write| change_keys(write, &change))
-            .await
+        self.writer.write(move |write| change_keys(write, &change)).await
     }
 }
 
@@ -94,11 +90,7 @@ fn change_keys(write: &mut Write<'_>, change: &KeyChange) -> Sql<bool> {
         write
             .db
             .prepare_cached("UPDATE key SET state = ?2, state_at = ?3 WHERE kid = ?1")?
-            .execute(params![
-                kid,
-                state.name(),
-                state.at().map(Timestamp::micros)
-            ])?;
+            .execute(params![kid, state.name(), state.at().map(Timestamp::micros)])?;
     }
     for (kid, sealed) in &change.reseal {
         write
@@ -107,10 +99,7 @@ fn change_keys(write: &mut Write<'_>, change: &KeyChange) -> Sql<bool> {
             .execute(params![kid, sealed])?;
     }
     for kid in &change.drop {
-        write
-            .db
-            .prepare_cached("DELETE FROM key WHERE kid = ?1")?
-            .execute([kid])?;
+        write.db.prepare_cached("DELETE FROM key WHERE kid = ?1")?.execute([kid])?;
     }
     if let Some(check) = &change.seal_check {
         write

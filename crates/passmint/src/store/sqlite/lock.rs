@@ -29,10 +29,7 @@ impl DatabaseLock {
     /// Takes the lock of `database`, creating its folder (mode 0700) at need.
     pub fn acquire(database: &Path) -> Result<Self, LockError> {
         let io = |cause| LockError::Io(database.to_owned(), cause);
-        if let Some(folder) = database
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty())
-        {
+        if let Some(folder) = database.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             create_private(folder).map_err(io)?;
         }
         let file = OpenOptions::new()
@@ -44,17 +41,9 @@ impl DatabaseLock {
             .map_err(io)?;
         // The database itself must not be readable by others either; SQLite gives its WAL the mode
         // of the database file.
-        OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(0o600)
-            .open(database)
-            .map_err(io)?;
+        OpenOptions::new().create(true).append(true).mode(0o600).open(database).map_err(io)?;
         match file.try_lock() {
-            Ok(()) => Ok(Self {
-                database: database.to_owned(),
-                _file: file,
-            }),
+            Ok(()) => Ok(Self { database: database.to_owned(), _file: file }),
             Err(TryLockError::WouldBlock) => Err(LockError::Held(database.to_owned())),
             Err(TryLockError::Error(cause)) => Err(io(cause)),
         }
@@ -68,8 +57,5 @@ impl DatabaseLock {
 
 fn create_private(folder: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::{RevocationSink, StoreError};
+use super::{CommitSink, StoreError};
 use crate::clock::Clock;
 
 pub use lock::{DatabaseLock, LockError};
@@ -88,41 +88,26 @@ impl SqliteStore {
     pub fn open(
         lock: DatabaseLock,
         clock: Arc<dyn Clock>,
-        sink: Arc<dyn RevocationSink>,
+        sink: Arc<dyn CommitSink>,
     ) -> Result<Self, OpenError> {
         let path = lock.database().to_owned();
-        let wrap = |cause| OpenError::Sqlite {
-            path: path.clone(),
-            cause,
-        };
+        let wrap = |cause| OpenError::Sqlite { path: path.clone(), cause };
         let mut connection = connect(&path).map_err(wrap)?;
         migrate(&mut connection, &path)?;
         let running_time = RunningTime::load(&connection).map_err(wrap)?;
-        let io = |cause| OpenError::Io {
-            path: path.clone(),
-            cause,
-        };
+        let io = |cause| OpenError::Io { path: path.clone(), cause };
         let writer =
             Writer::start(connection, running_time, Arc::clone(&clock), sink).map_err(io)?;
         let checkpointer =
             Checkpointer::start(connect(&path).map_err(wrap)?, writer.commits()).map_err(io)?;
         let readers = Readers::open(&path).map_err(wrap)?;
-        Ok(Self {
-            writer,
-            readers,
-            clock,
-            _checkpointer: checkpointer,
-            _lock: lock,
-        })
+        Ok(Self { writer, readers, clock, _checkpointer: checkpointer, _lock: lock })
     }
 
     /// Opens the file, migrates it, closes it: the versions before and after.
     pub fn migrate_only(lock: &DatabaseLock) -> Result<(usize, usize), OpenError> {
         let path = lock.database();
-        let wrap = |cause| OpenError::Sqlite {
-            path: path.to_owned(),
-            cause,
-        };
+        let wrap = |cause| OpenError::Sqlite { path: path.to_owned(), cause };
         let mut connection = connect(path).map_err(wrap)?;
         let before = version(&connection).map_err(wrap)?;
         migrate(&mut connection, path)?;
@@ -131,16 +116,12 @@ impl SqliteStore {
 
     /// The schema version of the file, and what SQLite's quick check says of it, without holding it.
     pub fn examine(path: &Path) -> Result<(usize, String), OpenError> {
-        let wrap = |cause| OpenError::Sqlite {
-            path: path.to_owned(),
-            cause,
-        };
+        let wrap = |cause| OpenError::Sqlite { path: path.to_owned(), cause };
         let connection =
             Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(wrap)?;
         let found = version(&connection).map_err(wrap)?;
-        let check = connection
-            .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
-            .map_err(wrap)?;
+        let check =
+            connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(wrap)?;
         Ok((found, check))
     }
 
@@ -152,7 +133,11 @@ impl SqliteStore {
 
 /// A connection with the settings that every writing connection shares.
 fn connect(path: &Path) -> Result<Connection, rusqlite::Error> {
-    let connection = Connection::open(path)?;
+    // Every connection stays with one thread, so SQLite need not lock it.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(std::time::Duration::from_secs(5))?;
     connection.set_prepared_statement_cache_capacity(64);
     connection.execute_batch(
@@ -161,7 +146,7 @@ fn connect(path: &Path) -> Result<Connection, rusqlite::Error> {
          PRAGMA wal_autocheckpoint = 0;
          PRAGMA foreign_keys = ON;
          PRAGMA temp_store = MEMORY;
-         PRAGMA cache_size = -4096;
+         PRAGMA cache_size = -16384;
          PRAGMA trusted_schema = OFF;",
     )?;
     Ok(connection)
@@ -172,25 +157,16 @@ fn version(connection: &Connection) -> Result<usize, rusqlite::Error> {
 }
 
 fn migrate(connection: &mut Connection, path: &Path) -> Result<(), OpenError> {
-    let wrap = |cause| OpenError::Sqlite {
-        path: path.to_owned(),
-        cause,
-    };
+    let wrap = |cause| OpenError::Sqlite { path: path.to_owned(), cause };
     let found = version(connection).map_err(wrap)?;
     let known = MIGRATIONS.len();
     if found > known {
-        return Err(OpenError::Newer {
-            path: path.to_owned(),
-            found,
-            known,
-        });
+        return Err(OpenError::Newer { path: path.to_owned(), found, known });
     }
     for (step, sql) in MIGRATIONS.iter().enumerate().skip(found) {
         let transaction = connection.transaction().map_err(wrap)?;
         transaction.execute_batch(sql).map_err(wrap)?;
-        transaction
-            .pragma_update(None, "user_version", step + 1)
-            .map_err(wrap)?;
+        transaction.pragma_update(None, "user_version", step + 1).map_err(wrap)?;
         transaction.commit().map_err(wrap)?;
     }
     Ok(())

@@ -20,9 +20,7 @@ pub(super) struct Readers {
 
 impl Readers {
     pub(super) fn open(path: &Path) -> Result<Self, rusqlite::Error> {
-        let connections = (0..CONNECTIONS)
-            .map(|_| connect(path))
-            .collect::<Result<Vec<_>, _>>()?;
+        let connections = (0..CONNECTIONS).map(|_| connect(path)).collect::<Result<Vec<_>, _>>()?;
         Ok(Self {
             idle: Arc::new(Mutex::new(connections)),
             permits: Arc::new(Semaphore::new(CONNECTIONS)),

@@ -66,9 +66,7 @@ impl RevocationStore for SqliteStore {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        self.readers
-            .read(|db| db.query_row("SELECT 1", [], |_| Ok(())))
-            .await
+        self.readers.read(|db| db.query_row("SELECT 1", [], |_| Ok(()))).await
     }
 }
 
@@ -76,23 +74,12 @@ impl RevocationStore for SqliteStore {
 pub(super) fn append(write: &Write<'_>, revocation: Revocation) -> Sql<RevocationEntry> {
     let (kind, user, epoch, session, generation, from) = match revocation {
         Revocation::Session(id) => ("session", None, None, Some(id), None, None),
-        Revocation::User {
-            user,
-            epoch,
-            except,
-        } => ("user", Some(user.0), Some(epoch), except, None, None),
-        Revocation::Generation {
-            session,
-            generation,
-            from,
-        } => (
-            "generation",
-            None,
-            None,
-            Some(session),
-            Some(generation),
-            Some(from.micros()),
-        ),
+        Revocation::User { user, epoch, except } => {
+            ("user", Some(user.0), Some(epoch), except, None, None)
+        }
+        Revocation::Generation { session, generation, from } => {
+            ("generation", None, None, Some(session), Some(generation), Some(from.micros()))
+        }
     };
     let sequence = write
         .db
@@ -113,19 +100,12 @@ pub(super) fn append(write: &Write<'_>, revocation: Revocation) -> Sql<Revocatio
             ],
             |row| row.get(0),
         )?;
-    Ok(RevocationEntry {
-        sequence,
-        revocation,
-        at: write.now,
-    })
+    Ok(RevocationEntry { sequence, revocation, at: write.now })
 }
 
 fn entry(row: &Row<'_>) -> Sql<RevocationEntry> {
     let kind: String = row.get(1)?;
-    let session = |row: &Row<'_>| {
-        row.get::<_, Option<[u8; 16]>>(4)
-            .map(|id| id.map(SessionId))
-    };
+    let session = |row: &Row<'_>| row.get::<_, Option<[u8; 16]>>(4).map(|id| id.map(SessionId));
     let needed = || rusqlite::Error::InvalidColumnType(4, "session_id".into(), Type::Null);
     let revocation = match kind.as_str() {
         "session" => Revocation::Session(session(row)?.ok_or_else(needed)?),
@@ -142,16 +122,8 @@ fn entry(row: &Row<'_>) -> Sql<RevocationEntry> {
         // Ignoring it would let an ended token live.
         _ => {
             let cause = "unknown kind of revocation: written by a newer Passmint?".into();
-            return Err(rusqlite::Error::FromSqlConversionFailure(
-                1,
-                Type::Text,
-                cause,
-            ));
+            return Err(rusqlite::Error::FromSqlConversionFailure(1, Type::Text, cause));
         }
     };
-    Ok(RevocationEntry {
-        sequence: row.get(0)?,
-        revocation,
-        at: row::time(row, 7)?,
-    })
+    Ok(RevocationEntry { sequence: row.get(0)?, revocation, at: row::time(row, 7)? })
 }

@@ -28,26 +28,16 @@ pub(super) fn session(row: &Row<'_>) -> Result<Session, rusqlite::Error> {
         user: UserId(row.get(1)?),
         secret_hash: row.get(2)?,
         generation: row.get(3)?,
-        anchor: Anchor {
-            generation: row.get(4)?,
-            at: time(row, 5)?,
-        },
+        anchor: Anchor { generation: row.get(4)?, at: time(row, 5)? },
         created_at: time(row, 6)?,
         rotated_at: time(row, 7)?,
         refresh_expires_at: time(row, 8)?,
         refresh_key: row.get(9)?,
-        address: row
-            .get::<_, Option<String>>(10)?
-            .and_then(|text| text.parse().ok()),
+        address: row.get::<_, Option<String>>(10)?.and_then(|text| text.parse().ok()),
         user_agent: row.get(11)?,
         foreign_replay_at: row.get::<_, Option<i64>>(12)?.map(Timestamp::from_micros),
         // A reason this version does not know still means: ended.
-        ended: ended_at.map(|at| {
-            (
-                Timestamp::from_micros(at),
-                reason.unwrap_or(EndReason::Admin),
-            )
-        }),
+        ended: ended_at.map(|at| (Timestamp::from_micros(at), reason.unwrap_or(EndReason::Admin))),
     })
 }
 
@@ -55,7 +45,7 @@ pub(super) fn user(row: &Row<'_>) -> Result<User, rusqlite::Error> {
     let roles: String = row.get(5)?;
     Ok(User {
         id: UserId(row.get(0)?),
-        username: Username::canonical(row.get_ref(1)?.as_str()?),
+        username: Username::stored(row.get(1)?),
         email: row.get(2)?,
         first_name: row.get(3)?,
         last_name: row.get(4)?,
@@ -71,10 +61,7 @@ pub(super) fn user(row: &Row<'_>) -> Result<User, rusqlite::Error> {
 }
 
 pub(super) fn credentials(row: &Row<'_>) -> Result<Credentials, rusqlite::Error> {
-    Ok(Credentials {
-        user: user(row)?,
-        hash: PasswordHash::new(row.get(11)?),
-    })
+    Ok(Credentials { user: user(row)?, hash: PasswordHash::new(row.get(11)?) })
 }
 
 pub(super) fn time(row: &Row<'_>, column: usize) -> Result<Timestamp, rusqlite::Error> {

@@ -1,5 +1,7 @@
 //! Sessions in SQL.
 
+use std::sync::LazyLock;
+
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -22,21 +24,15 @@ type Sql<T> = Result<T, rusqlite::Error>;
 #[async_trait]
 impl SessionStore for SqliteStore {
     async fn start_session(&self, start: StartSession) -> Result<Option<Lineage>, StoreError> {
-        self.writer
-            .write(move |write| start_session(write, &start))
-            .await
+        self.writer.write(move |write| start_session(write, &start)).await
     }
 
     async fn rotate_refresh(&self, rotate: RotateRefresh) -> Result<Rotation, StoreError> {
-        self.writer
-            .write_hot(move |write| rotate_refresh(write, &rotate))
-            .await
+        self.writer.write_hot(move |write| rotate_refresh(write, &rotate)).await
     }
 
     async fn end_sessions(&self, which: Sessions, reason: EndReason) -> Result<u64, StoreError> {
-        self.writer
-            .write(move |write| end_sessions(write, which, reason))
-            .await
+        self.writer.write(move |write| end_sessions(write, which, reason)).await
     }
 
     async fn session(&self, id: SessionId) -> Result<Option<(Session, Option<User>)>, StoreError> {
@@ -53,44 +49,30 @@ impl SessionStore for SqliteStore {
 
     async fn sessions_of(&self, user: UserId, ended: bool) -> Result<Vec<Session>, StoreError> {
         let now = self.clock.now();
-        self.readers
-            .read(move |db| sessions_of(db, user, ended, now))
-            .await
+        self.readers.read(move |db| sessions_of(db, user, ended, now)).await
     }
 
     async fn sweep_sessions(&self, sweep: SweepSessions) -> Result<SweptSessions, StoreError> {
         let now = self.clock.now();
-        let (next, run_out, ended) = self
-            .readers
-            .read(move |db| look_over(db, &sweep, now))
-            .await?;
+        let (next, run_out, ended) =
+            self.readers.read(move |db| look_over(db, &sweep, now)).await?;
         if run_out.is_empty() && ended.is_empty() {
-            return Ok(SweptSessions {
-                next,
-                ..SweptSessions::default()
-            });
+            return Ok(SweptSessions { next, ..SweptSessions::default() });
         }
         self.writer
             .write(move |write| {
                 let deleted = delete_old(write, &ended, &sweep)?;
                 let ended = end_run_out(write, &run_out, &sweep)?;
-                Ok(SweptSessions {
-                    next,
-                    ended,
-                    deleted,
-                })
+                Ok(SweptSessions { next, ended, deleted })
             })
             .await
     }
 }
 
 fn find(db: &Connection, id: SessionId) -> Sql<Option<Session>> {
-    db.prepare_cached(&format!(
-        "SELECT {} FROM session WHERE id = ?1",
-        row::SESSION
-    ))?
-    .query_row([id.0], row::session)
-    .optional()
+    db.prepare_cached(&format!("SELECT {} FROM session WHERE id = ?1", row::SESSION))?
+        .query_row([id.0], row::session)
+        .optional()
 }
 
 fn start_session(write: &mut Write<'_>, start: &StartSession) -> Sql<Option<Lineage>> {
@@ -176,15 +158,16 @@ const ROTATE: &str = "UPDATE session SET \
 /// The whole statement of a rotation: `?1` session, `?2` generation, `?3` secret hash, `?4` now, `?5`
 /// reuse interval, `?6` idle lifetime, `?7` maximal lifetime (microseconds), `?8` refresh key, `?9`
 /// address. Public for the bench harness, whose bare writer runs the very same.
-pub fn rotation_statement() -> String {
-    format!("{ROTATE}{}", row::SESSION)
+pub fn rotation_statement() -> &'static str {
+    static SQL: LazyLock<String> = LazyLock::new(|| format!("{ROTATE}{}", row::SESSION));
+    &SQL
 }
 
 fn rotate_refresh(write: &mut Write<'_>, rotate: &RotateRefresh) -> Sql<Rotation> {
     let policy = &rotate.policy;
     let rotated = write
         .db
-        .prepare_cached(&rotation_statement())?
+        .prepare_cached(rotation_statement())?
         .query_row(
             params![
                 rotate.session.0,
@@ -268,12 +251,7 @@ pub(super) fn end_one(write: &mut Write<'_>, id: SessionId, reason: EndReason) -
             "UPDATE session SET ended_at = ?2, end_reason = ?3, ended_running_time = ?4 \
              WHERE id = ?1 AND ended_at IS NULL",
         )?
-        .execute(params![
-            id.0,
-            write.now.micros(),
-            reason.name(),
-            write.running_time
-        ])?;
+        .execute(params![id.0, write.now.micros(), reason.name(), write.running_time])?;
     if changed > 0 && reason.ends_access_tokens() {
         write.revoke(Revocation::Session(id))?;
     }
@@ -351,27 +329,15 @@ fn sessions_of(db: &Connection, user: UserId, ended: bool, now: Timestamp) -> Sq
     } else {
         "user_id = ?1 AND ended_at IS NULL AND refresh_expires_at > ?2"
     };
-    let sql = format!(
-        "SELECT {} FROM session WHERE {which} ORDER BY id DESC",
-        row::SESSION
-    );
-    db.prepare_cached(&sql)?
-        .query_map(params![user.0, now.micros()], row::session)?
-        .collect()
+    let sql = format!("SELECT {} FROM session WHERE {which} ORDER BY id DESC", row::SESSION);
+    db.prepare_cached(&sql)?.query_map(params![user.0, now.micros()], row::session)?.collect()
 }
 
 /// Where to go on, what has run out, and which ended sessions to consider for deletion.
-type Looked = (
-    Option<SessionId>,
-    Vec<(SessionId, EndReason)>,
-    Vec<SessionId>,
-);
+type Looked = (Option<SessionId>, Vec<(SessionId, EndReason)>, Vec<SessionId>);
 
 fn look_over(db: &Connection, sweep: &SweepSessions, now: Timestamp) -> Sql<Looked> {
-    let sql = format!(
-        "SELECT {} FROM session WHERE id > ?1 ORDER BY id LIMIT ?2",
-        row::SESSION
-    );
+    let sql = format!("SELECT {} FROM session WHERE id > ?1 ORDER BY id LIMIT ?2", row::SESSION);
     let after = sweep.after.map_or([0; 16], |id| id.0);
     let sessions: Vec<Session> = db
         .prepare_cached(&sql)?
@@ -383,11 +349,7 @@ fn look_over(db: &Connection, sweep: &SweepSessions, now: Timestamp) -> Sql<Look
         .iter()
         .filter_map(|session| Some((session.id, session.run_out(now, &sweep.policy)?)))
         .collect();
-    let ended = sessions
-        .iter()
-        .filter(|s| s.ended.is_some())
-        .map(|s| s.id)
-        .collect();
+    let ended = sessions.iter().filter(|s| s.ended.is_some()).map(|s| s.id).collect();
     Ok((next, run_out, ended))
 }
 

@@ -1,5 +1,7 @@
 //! Users in SQL.
 
+use std::sync::LazyLock;
+
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -19,12 +21,9 @@ impl UserStore for SqliteStore {
     async fn credentials(&self, name: Username) -> Result<Option<Credentials>, StoreError> {
         self.readers
             .read(move |db| {
-                db.prepare_cached(&format!(
-                    "SELECT {} FROM user WHERE username = ?1",
-                    row::USER
-                ))?
-                .query_row([name.as_str()], row::credentials)
-                .optional()
+                db.prepare_cached(&format!("SELECT {} FROM user WHERE username = ?1", row::USER))?
+                    .query_row([name.as_str()], row::credentials)
+                    .optional()
             })
             .await
     }
@@ -40,22 +39,15 @@ impl UserStore for SqliteStore {
     }
 
     async fn user_named(&self, name: Username) -> Result<Option<User>, StoreError> {
-        Ok(self
-            .credentials(name)
-            .await?
-            .map(|credentials| credentials.user))
+        Ok(self.credentials(name).await?.map(|credentials| credentials.user))
     }
 
     async fn users(&self, after: UserId, limit: u32) -> Result<Vec<User>, StoreError> {
         self.readers
             .read(move |db| {
-                let sql = format!(
-                    "SELECT {} FROM user WHERE id > ?1 ORDER BY id LIMIT ?2",
-                    row::USER
-                );
-                db.prepare_cached(&sql)?
-                    .query_map(params![after.0, limit], row::user)?
-                    .collect()
+                let sql =
+                    format!("SELECT {} FROM user WHERE id > ?1 ORDER BY id LIMIT ?2", row::USER);
+                db.prepare_cached(&sql)?.query_map(params![after.0, limit], row::user)?.collect()
             })
             .await
     }
@@ -65,21 +57,15 @@ impl UserStore for SqliteStore {
     }
 
     async fn change_user(&self, id: UserId, change: UserChange) -> Result<bool, StoreError> {
-        self.writer
-            .write(move |write| change_profile(write, id, &change))
-            .await
+        self.writer.write(move |write| change_profile(write, id, &change)).await
     }
 
     async fn change_password(&self, change: PasswordChange) -> Result<bool, StoreError> {
-        self.writer
-            .write(move |write| change_password(write, &change))
-            .await
+        self.writer.write(move |write| change_password(write, &change)).await
     }
 
     async fn set_disabled(&self, id: UserId, disabled: bool) -> Result<bool, StoreError> {
-        self.writer
-            .write(move |write| set_disabled(write, id, disabled))
-            .await
+        self.writer.write(move |write| set_disabled(write, id, disabled)).await
     }
 
     async fn delete_user(&self, id: UserId) -> Result<bool, StoreError> {
@@ -88,9 +74,9 @@ impl UserStore for SqliteStore {
 }
 
 pub(super) fn find(db: &Connection, id: UserId) -> Sql<Option<User>> {
-    db.prepare_cached(&format!("SELECT {} FROM user WHERE id = ?1", row::USER))?
-        .query_row([id.0], row::user)
-        .optional()
+    static SQL: LazyLock<String> =
+        LazyLock::new(|| format!("SELECT {} FROM user WHERE id = ?1", row::USER));
+    db.prepare_cached(&SQL)?.query_row([id.0], row::user).optional()
 }
 
 /// Raises the epoch, so that every access token issued before is refused, but for those of `except`.
@@ -105,11 +91,7 @@ pub(super) fn raise_epoch(
         .query_row([user.0], |row| row.get(0))
         .optional()?;
     if let Some(epoch) = epoch {
-        write.revoke(Revocation::User {
-            user,
-            epoch,
-            except,
-        })?;
+        write.revoke(Revocation::User { user, epoch, except })?;
     }
     Ok(epoch.is_some())
 }
@@ -150,10 +132,7 @@ fn change_profile(write: &Write<'_>, id: UserId, change: &UserChange) -> Sql<boo
             change.first_name,
             change.last_name,
             change.roles.as_deref().map(row::roles),
-            change
-                .claims
-                .as_ref()
-                .map(crate::domain::user::Claims::to_json),
+            change.claims.as_ref().map(crate::domain::user::Claims::to_json),
         ])?;
     Ok(changed > 0)
 }
@@ -165,11 +144,7 @@ fn change_password(write: &mut Write<'_>, change: &PasswordChange) -> Sql<bool> 
             "UPDATE user SET password_hash = ?2, password_version = password_version + 1 \
              WHERE id = ?1 AND (?3 IS NULL OR (password_version = ?3 AND disabled_at IS NULL))",
         )?
-        .execute(params![
-            change.user.0,
-            change.hash.expose(),
-            change.expected_version
-        ])?;
+        .execute(params![change.user.0, change.hash.expose(), change.expected_version])?;
     if changed == 0 {
         return Ok(false);
     }
@@ -201,9 +176,6 @@ fn delete(write: &mut Write<'_>, id: UserId) -> Sql<bool> {
     if !raise_epoch(write, id, None)? {
         return Ok(false);
     }
-    write
-        .db
-        .prepare_cached("DELETE FROM user WHERE id = ?1")?
-        .execute([id.0])?;
+    write.db.prepare_cached("DELETE FROM user WHERE id = ?1")?.execute([id.0])?;
     Ok(true)
 }

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use crate::clock::Clock;
 use crate::domain::revocation::{Revocation, RevocationEntry};
 use crate::domain::time::{Timestamp, micros};
-use crate::store::{RevocationSink, StoreError};
+use crate::store::{CommitSink, StoreError};
 
 /// How many jobs one commit may carry.
 const MAX_BATCH: usize = 128;
@@ -34,10 +34,7 @@ impl RunningTime {
             [],
             |row| row.get(0),
         )?;
-        Ok(Self {
-            base,
-            started: Instant::now(),
-        })
+        Ok(Self { base, started: Instant::now() })
     }
 
     fn now(&self) -> i64 {
@@ -129,21 +126,13 @@ impl Writer {
         connection: Connection,
         running_time: RunningTime,
         clock: Arc<dyn Clock>,
-        sink: Arc<dyn RevocationSink>,
+        sink: Arc<dyn CommitSink>,
     ) -> std::io::Result<Self> {
         let (jobs, queue) = sync_channel(MAX_QUEUED);
         let commits = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&commits);
-        let batches = Batches {
-            connection,
-            running_time,
-            clock,
-            sink,
-            commits: counter,
-        };
-        thread::Builder::new()
-            .name("sqlite-writer".into())
-            .spawn(move || batches.run(&queue))?;
+        let batches = Batches { connection, running_time, clock, sink, commits: counter };
+        thread::Builder::new().name("sqlite-writer".into()).spawn(move || batches.run(&queue))?;
         Ok(Self { jobs, commits })
     }
 
@@ -176,23 +165,12 @@ impl Writer {
         T: Send + 'static,
     {
         let (answer, receiver) = oneshot::channel();
-        let job = Pending {
-            scope,
-            work: Some(work),
-            outcome: None,
-            answer,
-        };
-        self.jobs
-            .try_send(Box::new(job))
-            .map_err(|refused| match refused {
-                TrySendError::Full(_) => StoreError::Unavailable("too many writes wait".to_owned()),
-                TrySendError::Disconnected(_) => {
-                    StoreError::Failed("the writer has ended".to_owned())
-                }
-            })?;
-        receiver
-            .await
-            .map_err(|_| StoreError::Failed("the writer has ended".to_owned()))?
+        let job = Pending { scope, work: Some(work), outcome: None, answer };
+        self.jobs.try_send(Box::new(job)).map_err(|refused| match refused {
+            TrySendError::Full(_) => StoreError::Unavailable("too many writes wait".to_owned()),
+            TrySendError::Disconnected(_) => StoreError::Failed("the writer has ended".to_owned()),
+        })?;
+        receiver.await.map_err(|_| StoreError::Failed("the writer has ended".to_owned()))?
     }
 }
 
@@ -200,7 +178,7 @@ struct Batches {
     connection: Connection,
     running_time: RunningTime,
     clock: Arc<dyn Clock>,
-    sink: Arc<dyn RevocationSink>,
+    sink: Arc<dyn CommitSink>,
     commits: Arc<AtomicU64>,
 }
 
@@ -225,6 +203,7 @@ impl Batches {
         let failure = match self.run_all(&mut batch, &mut revoked) {
             Ok(()) => {
                 self.commits.fetch_add(1, Ordering::Relaxed);
+                self.sink.committed(batch.len());
                 None
             }
             Err(error) => {

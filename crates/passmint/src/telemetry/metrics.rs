@@ -1,6 +1,5 @@
-//! Log and metrics: how the server tells what it does. Labels are bounded, secrets have no way in.
+//! What is counted. Labels are bounded, and counting on a hot path is one atomic addition.
 
-use std::io::IsTerminal as _;
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -9,44 +8,8 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
-use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Layer as _, reload};
 
-use crate::config::{Log, LogFormat};
 use crate::domain::session::EndReason;
-
-/// Changes the log's filter while the server runs.
-pub type LogLevel = reload::Handle<EnvFilter, tracing_subscriber::Registry>;
-
-/// Starts logging to standard error. `None` when a log was started before (in tests).
-pub fn start_log(log: &Log) -> Option<LogLevel> {
-    let (filter, handle) = reload::Layer::new(EnvFilter::new(&log.level));
-    let json = match log.format {
-        LogFormat::Json => true,
-        LogFormat::Text => false,
-        LogFormat::Auto => !std::io::stderr().is_terminal(),
-    };
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_target(false);
-    let lines = if json {
-        lines
-            .json()
-            .flatten_event(true)
-            .with_current_span(true)
-            .with_span_list(false)
-            .boxed()
-    } else {
-        lines.with_ansi(std::io::stderr().is_terminal()).boxed()
-    };
-    tracing_subscriber::registry()
-        .with(filter)
-        .with(lines)
-        .try_init()
-        .ok()?;
-    Some(handle)
-}
 
 macro_rules! outcomes {
     ($(#[$doc:meta])* $name:ident { $($variant:ident = $label:literal),+ }) => {
@@ -111,6 +74,30 @@ impl<O: Copy + PartialEq> ByOutcome<O> {
     }
 }
 
+/// Answers by status; the most common one is looked up once.
+struct Responses {
+    family: Family<StatusLabel, Counter>,
+    ok: Counter,
+}
+
+impl Default for Responses {
+    fn default() -> Self {
+        let family = Family::<StatusLabel, Counter>::default();
+        let ok = family.get_or_create_owned(&StatusLabel { status: 200 });
+        Self { family, ok }
+    }
+}
+
+impl Responses {
+    fn count(&self, status: u16) {
+        if status == 200 {
+            self.ok.inc();
+        } else {
+            self.family.get_or_create(&StatusLabel { status }).inc();
+        }
+    }
+}
+
 /// Everything that is counted.
 pub struct Metrics {
     registry: Registry,
@@ -118,7 +105,9 @@ pub struct Metrics {
     refreshes: ByOutcome<RefreshOutcome>,
     verifications: ByOutcome<VerifyOutcome>,
     ended: Family<ReasonLabel, Counter>,
-    responses: Family<StatusLabel, Counter>,
+    responses: Responses,
+    commits: Counter,
+    writes: Counter,
     hashing_queue: Gauge,
     hash_seconds: Gauge<f64, AtomicU64>,
     revocations: Gauge,
@@ -132,9 +121,7 @@ impl Default for Metrics {
                 let family = Family::<OutcomeLabel, Counter>::default();
                 registry.register($name, $help, family.clone());
                 let counter = |outcome: &$outcome| {
-                    let label = OutcomeLabel {
-                        outcome: outcome.label(),
-                    };
+                    let label = OutcomeLabel { outcome: outcome.label() };
                     (*outcome, family.get_or_create_owned(&label))
                 };
                 ByOutcome(<$outcome>::ALL.iter().map(counter).collect())
@@ -142,24 +129,14 @@ impl Default for Metrics {
         }
         let logins = by_outcome!("logins", "Logins by outcome", LoginOutcome);
         let refreshes = by_outcome!("refreshes", "Refreshes by outcome", RefreshOutcome);
-        let verifications = by_outcome!(
-            "verifications",
-            "Access token verifications by outcome",
-            VerifyOutcome
-        );
-        let (ended, responses) = (Family::default(), Family::default());
+        let verifications =
+            by_outcome!("verifications", "Access token verifications by outcome", VerifyOutcome);
+        let (ended, responses) = (Family::default(), Responses::default());
+        let (commits, writes) = (Counter::default(), Counter::default());
         let (hashing_queue, revocations) = (Gauge::default(), Gauge::default());
         let hash_seconds = Gauge::default();
-        registry.register(
-            "sessions_ended",
-            "Sessions ended by request, by reason",
-            ended.clone(),
-        );
-        registry.register(
-            "http_responses",
-            "HTTP answers by status",
-            responses.clone(),
-        );
+        registry.register("sessions_ended", "Sessions ended by request, by reason", ended.clone());
+        registry.register("http_responses", "HTTP answers by status", responses.family.clone());
         registry.register(
             "hashing_queue_length",
             "Logins that wait for a hash",
@@ -171,11 +148,7 @@ impl Default for Metrics {
             Unit::Seconds,
             hash_seconds.clone(),
         );
-        registry.register(
-            "revocations",
-            "Entries of the revocation view",
-            revocations.clone(),
-        );
+        registry.register("revocations", "Entries of the revocation view", revocations.clone());
         Self {
             registry,
             logins,
@@ -183,6 +156,8 @@ impl Default for Metrics {
             verifications,
             ended,
             responses,
+            commits,
+            writes,
             hashing_queue,
             hash_seconds,
             revocations,
@@ -209,26 +184,26 @@ impl Metrics {
     /// Counts sessions that a request ended.
     pub fn sessions_ended(&self, reason: EndReason, count: u64) {
         if count > 0 {
-            self.ended
-                .get_or_create(&ReasonLabel {
-                    reason: reason.name(),
-                })
-                .inc_by(count);
+            self.ended.get_or_create(&ReasonLabel { reason: reason.name() }).inc_by(count);
         }
     }
 
     /// Counts an HTTP answer.
     pub fn response(&self, status: u16) {
-        self.responses.get_or_create(&StatusLabel { status }).inc();
+        self.responses.count(status);
+    }
+
+    /// Counts a commit of the store and the writes it carried.
+    pub fn commit(&self, writes: u64) {
+        self.commits.inc();
+        self.writes.inc_by(writes);
     }
 
     /// The text that Prometheus scrapes (OpenMetrics 1.0), with the gauges set to those values.
     pub fn scrape(&self, queued: usize, hash_seconds: f64, revocations: usize) -> String {
-        self.hashing_queue
-            .set(i64::try_from(queued).unwrap_or(i64::MAX));
+        self.hashing_queue.set(i64::try_from(queued).unwrap_or(i64::MAX));
         self.hash_seconds.set(hash_seconds);
-        self.revocations
-            .set(i64::try_from(revocations).unwrap_or(i64::MAX));
+        self.revocations.set(i64::try_from(revocations).unwrap_or(i64::MAX));
         let mut text = String::new();
         // Writing to a String cannot fail.
         let _ = encode(&mut text, &self.registry);

@@ -1,0 +1,487 @@
+//! Starts the real server, speaks HTTP to it byte by byte, and keeps what the last test looks at.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// The binary under test.
+pub(crate) const PASSMINT: &str = env!("CARGO_BIN_EXE_passmint");
+/// The password of every user that a test does not care about; long enough for the policy.
+pub(crate) const PASSWORD: &str = "canary-Password-of-1-user";
+
+/// Where everything that a run leaves behind is kept, for `secrets`.
+pub(crate) fn kept() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("kept")
+}
+
+/// A folder of its own below [`kept`].
+pub(crate) fn fresh_folder(name: &str) -> PathBuf {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let folder = kept().join(format!("{name}-{}-{number}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// Notes a secret that must never be found in what a server writes.
+pub(crate) fn note_secret(secret: &str) {
+    let path = kept().join(format!("secrets-{}.txt", std::process::id()));
+    let mut file = File::options().create(true).append(true).open(path).unwrap();
+    writeln!(file, "{secret}").unwrap();
+}
+
+/// A running server, or one that can be started again on the same data.
+pub(crate) struct Server {
+    pub(crate) data: PathBuf,
+    environment: Vec<(String, String)>,
+    arguments: Vec<String>,
+    child: Option<Child>,
+    pub(crate) public: SocketAddr,
+    pub(crate) admin: SocketAddr,
+}
+
+impl Server {
+    /// `passmint serve` with defaults, but without throttle.
+    pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// The same with settings, as in `("SESSIONS__REUSE_INTERVAL", "2s")`.
+    pub(crate) fn start_with(settings: &[(&str, &str)]) -> Self {
+        Self::start_on(&fresh_folder("server"), settings)
+    }
+
+    /// The same on a folder that may hold data already.
+    pub(crate) fn start_on(data: &Path, settings: &[(&str, &str)]) -> Self {
+        Self::launch(data, &["serve"], settings)
+    }
+
+    /// `passmint demo --clock`, whose clock [`Server::advance`] turns.
+    pub(crate) fn demo(settings: &[(&str, &str)]) -> Self {
+        Self::launch(&fresh_folder("demo"), &["demo", "--clock"], settings)
+    }
+
+    fn launch(data: &Path, arguments: &[&str], settings: &[(&str, &str)]) -> Self {
+        let mut environment: BTreeMap<String, String> = BTreeMap::new();
+        for (name, value) in [
+            ("SERVER__LISTEN", "127.0.0.1:0"),
+            ("SERVER__ADMIN_LISTEN", "127.0.0.1:0"),
+            ("THROTTLE__ENABLED", "false"),
+            ("LOG__FORMAT", "json"),
+            ("LOG__LEVEL", "info,passmint=debug"),
+        ]
+        .iter()
+        .chain(settings)
+        {
+            environment.insert(format!("PASSMINT_{name}"), (*value).to_owned());
+        }
+        let unknown = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut server = Self {
+            data: data.to_owned(),
+            environment: environment.into_iter().collect(),
+            arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
+            child: None,
+            public: unknown,
+            admin: unknown,
+        };
+        server.start_again();
+        server
+    }
+
+    /// A command of the binary with this server's settings and data.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(PASSMINT);
+        command.env_clear().envs(self.environment.iter().cloned());
+        command.arg("--data").arg(&self.data).current_dir(&self.data);
+        command
+    }
+
+    /// Starts the process and waits until it is ready.
+    pub(crate) fn start_again(&mut self) {
+        let mut command = self.command();
+        command.args(&self.arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let (sender, ready) = mpsc::channel();
+        let log = self.data.join("log.jsonl");
+        let stderr = child.stderr.take().unwrap();
+        std::thread::spawn(move || copy_log(stderr, &log, &sender));
+        let demo = self.arguments[0] == "demo";
+        let stdout = child.stdout.take().unwrap();
+        let (banner_sender, banner) = mpsc::channel();
+        std::thread::spawn(move || read_banner(stdout, &banner_sender));
+        self.child = Some(child);
+        let (public, admin) = if demo {
+            banner.recv_timeout(Duration::from_secs(20)).expect("the demo printed no banner")
+        } else {
+            ready.recv_timeout(Duration::from_secs(20)).expect("the server did not get ready")
+        };
+        self.public = public;
+        self.admin = admin;
+        note_secret(std::fs::read_to_string(self.data.join("master.key")).unwrap().trim());
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
+    /// Sends a signal by its name.
+    pub(crate) fn signal(&self, name: &str) {
+        let done =
+            Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status();
+        assert!(done.unwrap().success());
+    }
+
+    /// `kill -9`, and the process is gone.
+    pub(crate) fn kill(&mut self) {
+        let mut child = self.child.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// SIGTERM; how long it took to exit, and its code.
+    pub(crate) fn stop(&mut self) -> (Duration, Option<i32>) {
+        self.keep_metrics();
+        let started = Instant::now();
+        self.signal("TERM");
+        let status = self.child.take().unwrap().wait().unwrap();
+        (started.elapsed(), status.code())
+    }
+
+    fn keep_metrics(&self) {
+        if let Ok(answer) = get("/metrics").try_send(self.admin) {
+            std::fs::write(self.data.join("metrics.txt"), answer.body).unwrap();
+        }
+    }
+
+    /// Everything the server has logged so far.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.data.join("log.jsonl")).unwrap_or_default()
+    }
+
+    /// Runs a command beside the server.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
+        self.command().args(arguments).stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// The same, and it must succeed; what it printed.
+    pub(crate) fn must(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{arguments:?}: {errors}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The same with something on standard input.
+    pub(crate) fn run_with_input(&self, arguments: &[&str], input: &str) -> Output {
+        let mut command = self.command();
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    }
+
+    /// Adds a user with [`PASSWORD`].
+    pub(crate) fn add_user(&self, name: &str) -> i64 {
+        self.add_user_with(name, &[], PASSWORD)
+    }
+
+    pub(crate) fn add_user_with(&self, name: &str, options: &[&str], password: &str) -> i64 {
+        note_secret(password);
+        let mut arguments = vec!["user", "add", name, "--password-stdin", "--json"];
+        arguments.extend(options);
+        let output = self.run_with_input(&arguments, &format!("{password}\n"));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let added: Value = serde_json::from_slice(&output.stdout).unwrap();
+        added["id"].as_i64().unwrap()
+    }
+
+    /// Logs a user with [`PASSWORD`] in.
+    pub(crate) fn login(&self, name: &str) -> Pair {
+        self.login_with(name, PASSWORD)
+    }
+
+    pub(crate) fn login_with(&self, name: &str, password: &str) -> Pair {
+        Pair::of(&self.try_login(name, password))
+    }
+
+    pub(crate) fn try_login(&self, name: &str, password: &str) -> Answer {
+        let body = serde_json::json!({ "username": name, "password": password });
+        self.send(post("/api/v1/token-auth/").json(&body.to_string()))
+    }
+
+    pub(crate) fn refresh(&self, token: &str) -> Answer {
+        let body = serde_json::json!({ "refresh_token": token });
+        self.send(post("/api/v1/token-refresh/").json(&body.to_string()))
+    }
+
+    /// The status of `/api/v1/me/` with that access token: 200 while it lives.
+    pub(crate) fn me(&self, token: &str) -> Answer {
+        self.send(get("/api/v1/me/").jwt(token))
+    }
+
+    /// Sends a request to the public listener; refusals are kept for `secrets`.
+    pub(crate) fn send(&self, request: Request) -> Answer {
+        let answer = request.try_send(self.public).unwrap();
+        if answer.status != 200 {
+            let path = self.data.join("refusals.txt");
+            let mut file = File::options().create(true).append(true).open(path).unwrap();
+            writeln!(file, "{} {}", answer.status, answer.body).unwrap();
+        }
+        answer
+    }
+
+    /// Turns the demo's clock on.
+    pub(crate) fn advance(&self, span: &str) {
+        let body = serde_json::json!({ "advance": span }).to_string();
+        let answer = post("/demo/clock").json(&body).try_send(self.admin).unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.public)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.child.is_some() {
+            self.keep_metrics();
+        }
+        if let Some(mut child) = self.child.take() {
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+}
+
+fn copy_log(
+    stderr: std::process::ChildStderr,
+    path: &Path,
+    ready: &mpsc::Sender<(SocketAddr, SocketAddr)>,
+) {
+    let mut file = File::options().create(true).append(true).open(path).unwrap();
+    for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+        writeln!(file, "{line}").unwrap();
+        let Ok(entry) = serde_json::from_str::<Value>(&line) else { continue };
+        if entry["message"] == "ready" {
+            let address = |name: &str| url_address(entry[name].as_str().unwrap());
+            drop(ready.send((address("public"), address("admin"))));
+        }
+    }
+}
+
+fn read_banner(
+    mut stdout: std::process::ChildStdout,
+    ready: &mpsc::Sender<(SocketAddr, SocketAddr)>,
+) {
+    let mut text = String::new();
+    let mut chunk = [0; 4096];
+    while let Ok(read @ 1..) = stdout.read(&mut chunk) {
+        text.push_str(&String::from_utf8_lossy(&chunk[..read]));
+        if text.contains("Ctrl-C") {
+            let find = |mark: &str| {
+                let line = text.lines().find(|line| line.contains(mark)).unwrap();
+                let url = line.split_whitespace().find(|word| word.starts_with("http")).unwrap();
+                url_address(url)
+            };
+            drop(ready.send((find("ready at"), find("Metrics"))));
+        }
+    }
+}
+
+fn url_address(url: &str) -> SocketAddr {
+    let rest = url.split_once("://").unwrap().1;
+    rest.split('/').next().unwrap().parse().unwrap()
+}
+
+/// An access token with its refresh token.
+#[derive(Clone, Debug)]
+pub(crate) struct Pair {
+    pub(crate) token: String,
+    pub(crate) refresh_token: String,
+}
+
+impl Pair {
+    /// From a 200; both are noted as secrets.
+    pub(crate) fn of(answer: &Answer) -> Self {
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let body = answer.json();
+        let text = |name: &str| body[name].as_str().unwrap().to_owned();
+        let pair = Self { token: text("token"), refresh_token: text("refresh_token") };
+        note_secret(&pair.token);
+        note_secret(&pair.refresh_token);
+        pair
+    }
+
+    /// What the access token says, unverified.
+    pub(crate) fn claims(&self) -> Value {
+        claims(&self.token)
+    }
+
+    pub(crate) fn session(&self) -> String {
+        self.claims()["sid"].as_str().unwrap().to_owned()
+    }
+}
+
+/// One part of a JWS, decoded.
+pub(crate) fn part(token: &str, index: usize) -> Vec<u8> {
+    use base64::Engine as _;
+    let part = token.split('.').nth(index).unwrap();
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(part).unwrap()
+}
+
+pub(crate) fn claims(token: &str) -> Value {
+    serde_json::from_slice(&part(token, 1)).unwrap()
+}
+
+/// A request as bytes: nothing is added that a test did not ask for but `Host`, `Connection` and
+/// `Content-Length`.
+#[derive(Clone)]
+pub(crate) struct Request {
+    method: String,
+    path: String,
+    headers: Vec<(String, Vec<u8>)>,
+    body: Vec<u8>,
+}
+
+pub(crate) fn request(method: &str, path: &str) -> Request {
+    Request { method: method.into(), path: path.into(), headers: Vec::new(), body: Vec::new() }
+}
+
+pub(crate) fn get(path: &str) -> Request {
+    request("GET", path)
+}
+
+pub(crate) fn post(path: &str) -> Request {
+    request("POST", path)
+}
+
+impl Request {
+    pub(crate) fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        self.headers.push((name.into(), value.as_ref().to_vec()));
+        self
+    }
+
+    pub(crate) fn jwt(self, token: &str) -> Self {
+        self.header("Authorization", format!("JWT {token}"))
+    }
+
+    pub(crate) fn body(mut self, content_type: &str, body: impl AsRef<[u8]>) -> Self {
+        self.body = body.as_ref().to_vec();
+        self.header("Content-Type", content_type)
+    }
+
+    pub(crate) fn json(self, body: &str) -> Self {
+        self.body("application/json", body)
+    }
+
+    pub(crate) fn form(self, body: &str) -> Self {
+        self.body("application/x-www-form-urlencoded", body)
+    }
+
+    pub(crate) fn try_send(&self, to: SocketAddr) -> std::io::Result<Answer> {
+        let mut stream = TcpStream::connect(to)?;
+        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        stream.set_nodelay(true)?;
+        let mut bytes = format!("{} {} HTTP/1.1\r\n", self.method, self.path).into_bytes();
+        let named = |name: &str| self.headers.iter().any(|(n, _)| n.eq_ignore_ascii_case(name));
+        if !named("host") {
+            bytes.extend(format!("Host: {to}\r\n").bytes());
+        }
+        if !named("content-length") && (!self.body.is_empty() || self.method == "POST") {
+            bytes.extend(format!("Content-Length: {}\r\n", self.body.len()).bytes());
+        }
+        for (name, value) in &self.headers {
+            bytes.extend(name.bytes().chain(*b": "));
+            bytes.extend(value);
+            bytes.extend(b"\r\n");
+        }
+        bytes.extend(b"Connection: close\r\n\r\n");
+        bytes.extend(&self.body);
+        // A server that refuses early may close before everything is written.
+        drop(stream.write_all(&bytes));
+        let mut answer = Vec::new();
+        match stream.read_to_end(&mut answer) {
+            Ok(_) => {}
+            Err(_) if !answer.is_empty() => {}
+            Err(error) => return Err(error),
+        }
+        Answer::parse(&answer).ok_or_else(|| {
+            let text = String::from_utf8_lossy(&answer).into_owned();
+            std::io::Error::other(format!("no HTTP answer: {text:?}"))
+        })
+    }
+}
+
+/// An answer with all its headers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
+        let head = std::str::from_utf8(&bytes[..end]).ok()?;
+        let mut lines = head.split("\r\n");
+        let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
+        let header = |line: &str| {
+            let (name, value) = line.split_once(':')?;
+            Some((name.to_ascii_lowercase(), value.trim().to_owned()))
+        };
+        let headers = lines.map(header).collect::<Option<_>>()?;
+        let body = String::from_utf8(bytes[end + 4..].to_vec()).ok()?;
+        Some(Self { status, headers, body })
+    }
+
+    /// The only value of a header; `None` when absent.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let mut values = self.headers.iter().filter(|(n, _)| n == name).map(|(_, v)| v.as_str());
+        let value = values.next();
+        assert_eq!(values.next(), None, "{name} is there twice");
+        value
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("no JSON: {}", self.body))
+    }
+
+    /// Status, content type, the headers that every answer has, and the body to the byte.
+    #[track_caller]
+    pub(crate) fn is_json(&self, status: u16, body: &str) {
+        assert_eq!((self.status, self.body.as_str()), (status, body));
+        assert_eq!(self.header("content-type"), Some("application/json"));
+        self.has_common_headers();
+    }
+
+    #[track_caller]
+    pub(crate) fn has_common_headers(&self) {
+        assert_eq!(self.header("cache-control"), Some("no-store"));
+        assert_eq!(self.header("x-content-type-options"), Some("nosniff"));
+        assert!(self.header("x-request-id").is_some_and(|id| (1..=128).contains(&id.len())));
+    }
+
+    /// An empty 204.
+    #[track_caller]
+    pub(crate) fn is_no_content(&self) {
+        assert_eq!((self.status, self.body.as_str()), (204, ""));
+        self.has_common_headers();
+    }
+
+    /// A 401 with that text under both keys.
+    #[track_caller]
+    pub(crate) fn is_unauthorized(&self, text: &str) {
+        self.is_json(401, &format!(r#"{{"error":"{text}","detail":"{text}"}}"#));
+        assert_eq!(self.header("www-authenticate"), Some(r#"JWT realm="api""#));
+    }
+}

@@ -1,0 +1,259 @@
+//! Contract section 5: keys, their rotation, import and revocation.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::harness::{PASSWORD, Pair, Server, get, part};
+
+fn jwks(server: &Server) -> Vec<Value> {
+    let answer = server.send(get("/.well-known/jwks.json"));
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("content-type"), Some("application/jwk-set+json"));
+    assert_eq!(answer.header("cache-control"), Some("public, max-age=300"));
+    answer.json()["keys"].as_array().unwrap().clone()
+}
+
+fn header(pair: &Pair) -> Value {
+    serde_json::from_slice(&part(&pair.token, 0)).unwrap()
+}
+
+/// Has openssl make a key file, as an operator would.
+fn openssl(server: &Server, arguments: &[&str], name: &str) -> PathBuf {
+    let path = server.data.join(name);
+    let status = Command::new("openssl").args(arguments).arg("-out").arg(&path).output().unwrap();
+    assert!(status.status.success(), "{}", String::from_utf8_lossy(&status.stderr));
+    path
+}
+
+fn import(server: &Server, path: &std::path::Path, options: &[&str]) -> String {
+    let mut arguments = vec!["key", "import", path.to_str().unwrap()];
+    arguments.extend(options);
+    server.must(&arguments).trim().to_owned()
+}
+
+#[test]
+fn the_jwks_has_public_members_only() {
+    let server = Server::start();
+    server.add_user("asha");
+    let keys = jwks(&server);
+    assert_eq!(keys.len(), 1);
+    let names: Vec<&String> = keys[0].as_object().unwrap().keys().collect();
+    assert_eq!(names, ["kty", "use", "alg", "kid", "crv", "x", "y"]);
+    assert_eq!(header(&server.login("asha"))["kid"], keys[0]["kid"]);
+}
+
+#[test]
+fn a_new_key_is_published_an_hour_before_it_signs() {
+    let server = Server::demo(&[]);
+    let login = || server.login_with("sample_user", "1234Pass");
+    let old = login();
+    let kid = server.must(&["key", "rotate"]).trim().to_owned();
+    assert_eq!(jwks(&server).len(), 2);
+    assert_eq!(header(&login())["kid"], header(&old)["kid"]);
+    server.advance("61m");
+    let new = wait_for(|| login(), |pair| header(pair)["kid"] == kid.as_str());
+    assert_eq!(server.me(&old.token).status, 200, "the old key still verifies");
+    assert_eq!(server.me(&new.token).status, 200);
+    server.advance("25h");
+    wait_for(|| jwks(&server), |keys| keys.len() == 1);
+    assert_eq!(jwks(&server)[0]["kid"], kid.as_str());
+}
+
+/// Maintenance runs every half minute: asks again until it has.
+fn wait_for<T>(ask: impl Fn() -> T, done: impl Fn(&T) -> bool) -> T {
+    for _ in 0..100 {
+        let answer = ask();
+        if done(&answer) {
+            return answer;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(500));
+    }
+    panic!("nothing changed within 50 seconds");
+}
+
+#[test]
+fn rotating_at_once_and_revoking_end_no_session() {
+    let server = Server::start();
+    server.add_user("asha");
+    let first = server.login("asha");
+    let kid = server.must(&["key", "rotate", "--now"]).trim().to_owned();
+    let second = server.login("asha");
+    assert_eq!(header(&second)["kid"], kid.as_str());
+    assert_eq!(server.me(&first.token).status, 200);
+    let old = header(&first)["kid"].as_str().unwrap().to_owned();
+    server.must(&["key", "revoke", &old]);
+    server.me(&first.token).is_unauthorized("Error decoding signature.");
+    assert_eq!(jwks(&server).len(), 1);
+    let again = Pair::of(&server.refresh(&first.refresh_token));
+    assert_eq!(server.me(&again.token).status, 200, "the session goes on");
+    server.must(&["key", "revoke", &kid]);
+    let third = server.login("asha");
+    assert_ne!(header(&third)["kid"], kid.as_str());
+    let unknown = server.run(&["key", "revoke", "nonsense"]);
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("key list"));
+}
+
+#[test]
+fn revoking_a_refresh_key_ends_its_sessions() {
+    let server = Server::start();
+    server.add_user("asha");
+    let pair = server.login("asha");
+    let keys: Value = serde_json::from_str(&server.must(&["key", "list", "--json"])).unwrap();
+    let refresh = keys.as_array().unwrap().iter().find(|key| key["use"] == "refresh").unwrap();
+    server.must(&["key", "revoke", refresh["kid"].as_str().unwrap()]);
+    server.refresh(&pair.refresh_token).is_json(206, r#"{"error":"Invalid refresh token"}"#);
+    server.me(&pair.token).is_unauthorized("Token has been revoked.");
+    let explained = server.must(&["session", "explain", &pair.session(), "--json"]);
+    assert!(explained.contains("key_revoked"), "{explained}");
+    let next = server.login("asha");
+    assert_eq!(server.refresh(&next.refresh_token).status, 200);
+}
+
+#[test]
+fn every_algorithm_signs_and_survives_a_restart() {
+    for (algorithm, kty) in [("EdDSA", Some("OKP")), ("RS256", Some("RSA")), ("HS256", None)] {
+        let mut server = Server::start_with(&[("KEYS__ALGORITHM", algorithm)]);
+        server.add_user("asha");
+        let pair = server.login("asha");
+        assert_eq!(header(&pair)["alg"], algorithm);
+        let keys = jwks(&server);
+        assert_eq!(keys.first().map(|key| key["kty"].as_str().unwrap().to_owned()).as_deref(), kty);
+        server.stop();
+        server.start_again();
+        assert_eq!(server.me(&pair.token).status, 200);
+        assert_eq!(server.refresh(&pair.refresh_token).status, 200);
+    }
+}
+
+#[test]
+fn keys_in_every_usual_encoding_are_imported() {
+    let server = Server::start();
+    server.add_user("asha");
+    let genpkey = |rest: &[&str], name: &str| {
+        openssl(&server, &[&["genpkey", "-algorithm"], rest].concat(), name)
+    };
+    let p256 = ["EC", "-pkeyopt", "ec_paramgen_curve:P-256"];
+    let sec1 = openssl(&server, &["ecparam", "-name", "prime256v1", "-genkey", "-noout"], "sec1.pem");
+    let rsa = genpkey(&["RSA", "-pkeyopt", "rsa_keygen_bits:2048"], "rsa.pem");
+    let rsa_text = rsa.to_str().unwrap().to_owned();
+    let pkcs1 = openssl(&server, &["rsa", "-in", &rsa_text, "-traditional"], "pkcs1.pem");
+    for (file, algorithm) in [
+        (genpkey(&p256, "p256.pem"), "ES256"),
+        (sec1, "ES256"),
+        (genpkey(&["ED25519"], "ed25519.pem"), "EdDSA"),
+        (rsa, "RS256"),
+    ] {
+        let kid = import(&server, &file, &["--alg", algorithm]);
+        let pair = server.login("asha");
+        assert_eq!((&header(&pair)["alg"], &header(&pair)["kid"]), (&algorithm.into(), &kid.into()));
+        assert_eq!(server.me(&pair.token).status, 200, "{}", file.display());
+    }
+    let again = server.run(&["key", "import", pkcs1.to_str().unwrap(), "--alg", "RS256"]);
+    assert!(String::from_utf8_lossy(&again.stderr).contains("already"), "the same key as PKCS#1");
+    for (arguments, name, algorithm) in [
+        (vec!["EC", "-pkeyopt", "ec_paramgen_curve:P-256"], "v1.pem", "ES256"),
+        (vec!["ED25519"], "v2.pem", "EdDSA"),
+        (vec!["RSA", "-pkeyopt", "rsa_keygen_bits:2048"], "v3.pem", "RS256"),
+    ] {
+        let private = genpkey(&arguments, name);
+        let public = openssl(&server, &["pkey", "-in", private.to_str().unwrap(), "-pubout"], &format!("pub-{name}"));
+        let before = jwks(&server).len();
+        import(&server, &public, &["--alg", algorithm, "--verify-only"]);
+        assert_eq!(jwks(&server).len(), before + 1);
+        let refused = server.run(&["key", "import", public.to_str().unwrap(), "--alg", algorithm]);
+        assert!(String::from_utf8_lossy(&refused.stderr).contains("--verify-only"));
+    }
+}
+
+#[test]
+fn what_is_no_key_of_the_algorithm_is_refused_by_name() {
+    let server = Server::start();
+    let small = openssl(&server, &["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:1024"], "small.pem");
+    let ed = openssl(&server, &["genpkey", "-algorithm", "ED25519"], "ed.pem");
+    let text = server.data.join("text");
+    std::fs::write(&text, "short secret\n").unwrap();
+    for (file, algorithm, part) in [
+        (&small, "RS256", "RS256"),
+        (&ed, "ES256", "ES256"),
+        (&text, "ES256", "PEM"),
+        (&text, "HS256", "32 bytes"),
+    ] {
+        let output = server.run(&["key", "import", file.to_str().unwrap(), "--alg", algorithm]);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[test]
+fn tokens_of_an_existing_django_service_stay_good_on_cut_over() {
+    let server = Server::start();
+    let id = server.add_user("asha");
+    let secret = "django-insecure-0123456789abcdefghijklmnopqrstuvwxyz";
+    let file = server.data.join("secret");
+    std::fs::write(&file, format!("{secret}\n")).unwrap();
+    let now = jiff::Timestamp::now().as_second();
+    let legacy = |claims: &str| {
+        let python = format!(
+            "import hmac,hashlib,base64;b=lambda x:base64.urlsafe_b64encode(x).rstrip(b'=');\
+             m=b(b'{{\"typ\":\"JWT\",\"alg\":\"HS256\"}}')+b'.'+b(b'''{claims}''');\
+             print((m+b'.'+b(hmac.new(b'{secret}',m,hashlib.sha256).digest())).decode())"
+        );
+        let output = Command::new("python3").args(["-c", &python]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    let token = legacy(&format!(
+        r#"{{"user_id":{id},"username":"asha","exp":{},"email":"","orig_iat":{now}}}"#,
+        now + 3600
+    ));
+    server.me(&token).is_unauthorized("Error decoding signature.");
+    import(&server, &file, &["--alg", "HS256", "--verify-only"]);
+    assert_eq!(server.me(&token).status, 200, "{token}");
+    assert!(jwks(&server).iter().all(|key| key["kty"] != "oct"), "never a symmetric key");
+    let long = legacy(&format!(r#"{{"user_id":{id},"username":"asha","exp":{}}}"#, now + 90_000));
+    server.me(&long).is_unauthorized("Error decoding signature.");
+    let refresh = legacy(&format!(r#"{{"user_id":{id},"token_type":"refresh","exp":{}}}"#, now + 3600));
+    server.me(&refresh).is_unauthorized("Error decoding signature.");
+    server.must(&["user", "disable", "asha"]);
+    server.must(&["user", "enable", "asha"]);
+    server.me(&token).is_unauthorized("Token has been revoked.");
+}
+
+#[test]
+fn keys_are_sealed_under_the_master_key() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mut server = Server::start();
+    server.add_user("asha");
+    let pair = server.login("asha");
+    let master = server.data.join("master.key");
+    assert_eq!(std::fs::metadata(&master).unwrap().permissions().mode() & 0o777, 0o600);
+    server.must(&["key", "reseal"]);
+    assert_eq!(server.me(&pair.token).status, 200);
+    server.stop();
+    server.start_again();
+    assert_eq!(server.refresh(&pair.refresh_token).status, 200);
+    server.stop();
+    let refused = |server: &Server| {
+        let output = server.run(&["serve"]);
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let other = master.with_extension("key.old");
+    let good = std::fs::read(&master).unwrap();
+    std::fs::copy(&other, &master).unwrap();
+    assert!(refused(&server).contains("not the master key"));
+    std::fs::remove_file(&master).unwrap();
+    assert!(refused(&server).contains("master.key does not exist"));
+    std::fs::write(&master, b"bm90IGxvbmcgZW5vdWdo\n").unwrap();
+    std::fs::set_permissions(&master, std::fs::Permissions::from_mode(0o600)).unwrap();
+    assert!(refused(&server).contains("openssl rand -base64 32"));
+    std::fs::write(&master, good).unwrap();
+    std::fs::set_permissions(&master, std::fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(refused(&server).contains("chmod 600"));
+    std::fs::set_permissions(&master, std::fs::Permissions::from_mode(0o600)).unwrap();
+    server.start_again();
+    assert_eq!(server.try_login("asha", PASSWORD).status, 200);
+}

@@ -1,0 +1,190 @@
+//! Contract section 1: `POST /api/v1/token-auth/`.
+
+use crate::harness::{Answer, PASSWORD, Server, claims, part, post};
+
+const LOGIN: &str = "/api/v1/token-auth/";
+const REFUSED: &str = r#"{"error":"Unable to login with provided credential"}"#;
+
+#[test]
+fn right_credentials_give_a_pair() {
+    let server = Server::start();
+    server.add_user("asha");
+    let answer = server.try_login("asha", PASSWORD);
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    answer.has_common_headers();
+    let body = answer.json();
+    let keys: Vec<&String> = body.as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["token", "refresh_token", "token_type", "expires_in", "refresh_expires_in"]);
+    assert_eq!(body["expires_in"], 86_400);
+    assert_eq!(body["refresh_expires_in"], 30 * 86_400);
+    assert!(body["refresh_token"].as_str().unwrap().starts_with("pmr1_"));
+}
+
+#[test]
+fn unknown_wrong_and_disabled_are_the_same_bytes_and_headers() {
+    let server = Server::start();
+    server.add_user("asha");
+    server.add_user("disabled");
+    server.must(&["user", "disable", "disabled"]);
+    let same = |answer: Answer| {
+        answer.is_json(206, REFUSED);
+        let varying = ["x-request-id", "date"];
+        answer
+            .headers
+            .into_iter()
+            .filter(|(name, _)| !varying.contains(&name.as_str()))
+            .collect::<Vec<_>>()
+    };
+    let wrong = same(server.try_login("asha", "not the password"));
+    assert_eq!(same(server.try_login("nobody", PASSWORD)), wrong);
+    assert_eq!(same(server.try_login("disabled", PASSWORD)), wrong);
+    assert_eq!(same(server.try_login("Asha", PASSWORD)), wrong, "case counts");
+    assert_eq!(same(server.try_login("asha", &format!("{PASSWORD} "))), wrong);
+    assert_eq!(same(server.try_login("asha' OR '1'='1", "x")), wrong);
+}
+
+#[test]
+fn missing_fields_are_named_username_first() {
+    let server = Server::start();
+    let both = r#"{"username":["missing field"],"password":["missing field"]}"#;
+    let username = r#"{"username":["missing field"]}"#;
+    let password = r#"{"password":["missing field"]}"#;
+    for (body, answer) in [
+        ("{}", both),
+        (r#"{"password":"","username":null}"#, both),
+        (r#"{"password":"x"}"#, username),
+        (r#"{"password":"x","username":" \u00a0\n "}"#, username),
+        (r#"{"username":"asha"}"#, password),
+        (r#"{"username":"asha","password":null}"#, password),
+    ] {
+        server.send(post(LOGIN).json(body)).is_json(400, answer);
+    }
+    server.send(post(LOGIN).form("username=asha&password=")).is_json(400, password);
+    assert_eq!(server.send(post(LOGIN).form("username=asha&password=%20")).status, 206);
+}
+
+#[test]
+fn operators_may_ask_for_401() {
+    let server = Server::start_with(&[("API__INVALID_CREDENTIALS_STATUS", "401")]);
+    server.add_user("asha");
+    server.try_login("asha", "wrong").is_json(401, REFUSED);
+    server
+        .send(post(LOGIN))
+        .is_json(400, r#"{"username":["missing field"],"password":["missing field"]}"#);
+    server.refresh("wrong").is_json(206, r#"{"error":"Invalid refresh token"}"#);
+}
+
+#[test]
+fn a_login_never_ends_another_session() {
+    let server = Server::start();
+    server.add_user("asha");
+    let pairs: Vec<_> = (0..20).map(|_| server.login("asha")).collect();
+    for pair in &pairs {
+        assert_eq!(server.me(&pair.token).status, 200);
+    }
+    assert_eq!(server.refresh(&pairs[0].refresh_token).status, 200);
+}
+
+#[test]
+fn usernames_have_one_canonical_form() {
+    let server = Server::start();
+    server.add_user(" ｍａｘ@example.com ");
+    for spelling in ["max@example.com", "  max@example.com\n", "ｍax@example.com"] {
+        assert_eq!(server.login(spelling).claims()["username"], "max@example.com");
+    }
+    let add = |name: &str| {
+        let output = server.run_with_input(&["user", "add", name, "--password-stdin"], PASSWORD);
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, error) = add("Max@Example.com");
+    assert_eq!(code, Some(1));
+    assert!(error.contains("differs only in upper and lower case"), "{error}");
+    for (name, part) in [
+        ("  ", "at least one character"),
+        (&*"x".repeat(151), "at most 150 characters"),
+        ("zero\u{200b}width", "invisible"),
+        ("bell\u{7}", "control"),
+    ] {
+        let (code, error) = add(name);
+        assert_eq!(code, Some(1), "{name:?}");
+        assert!(error.contains(part), "{error}");
+    }
+    assert_eq!(add(&"x".repeat(150)).0, Some(0));
+}
+
+#[test]
+fn the_access_token_is_as_the_contract_says() {
+    let server = Server::start_with(&[
+        ("SERVER__ISSUER", "https://auth.example"),
+        ("TOKENS__AUDIENCE", "api"),
+    ]);
+    let id = server.add_user_with(
+        "asha",
+        &["--email", "asha@example.com", "--role", "b", "--role", "a"],
+        PASSWORD,
+    );
+    server.must(&["user", "set", "asha", "org_id=7", "plan=gold", "list=[1,2]"]);
+    let token = server.login("asha").token;
+    let header = String::from_utf8(part(&token, 0)).unwrap();
+    assert!(header.starts_with(r#"{"typ":"JWT","alg":"ES256","kid":""#), "{header}");
+    let claims = claims(&token);
+    let names: Vec<&String> = claims.as_object().unwrap().keys().collect();
+    assert_eq!(
+        names,
+        [
+            "iss",
+            "sub",
+            "aud",
+            "iat",
+            "exp",
+            "jti",
+            "sid",
+            "gen",
+            "uep",
+            "roles",
+            "user_id",
+            "username",
+            "email",
+            "orig_iat",
+            "token_type",
+            "org_id",
+            "plan",
+            "list",
+        ]
+    );
+    assert_eq!(claims["iss"], "https://auth.example");
+    assert_eq!(claims["aud"], "api");
+    assert_eq!(claims["sub"], id.to_string());
+    assert_eq!(claims["user_id"], id);
+    assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 86_400);
+    assert_eq!(claims["orig_iat"], claims["iat"]);
+    assert_eq!((&claims["gen"], &claims["uep"]), (&0.into(), &0.into()));
+    assert_eq!(claims["roles"], serde_json::json!(["b", "a"]));
+    assert_eq!(claims["token_type"], "access");
+    assert_eq!(claims["org_id"], 7);
+    assert_eq!(claims["list"], serde_json::json!([1, 2]));
+    assert_eq!(claims["jti"].as_str().unwrap().len(), 32);
+    let refused = server.run(&["user", "set", "asha", "uep=9"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("writes itself"));
+}
+
+#[test]
+fn a_full_hashing_queue_sheds_with_503_before_any_work() {
+    let server =
+        Server::start_with(&[("LOGIN__MAX_WAIT", "50ms"), ("HASHING__MEMORY_KIB", "65536")]);
+    server.add_user("asha");
+    let answers: Vec<Answer> = std::thread::scope(|scope| {
+        let tasks: Vec<_> =
+            (0..64).map(|_| scope.spawn(|| server.try_login("asha", "wrong"))).collect();
+        tasks.into_iter().map(|task| task.join().unwrap()).collect()
+    });
+    let shed: Vec<&Answer> = answers.iter().filter(|answer| answer.status == 503).collect();
+    assert!(!shed.is_empty() && shed.len() < 64, "{} of 64 shed", shed.len());
+    for answer in shed {
+        answer.is_json(503, r#"{"error":"Temporarily overloaded"}"#);
+        assert!(answer.header("retry-after").unwrap().parse::<u32>().unwrap() >= 1);
+    }
+    server.login("asha");
+}

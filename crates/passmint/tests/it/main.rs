@@ -1,0 +1,27 @@
+//! The integration tests: one binary, one file per URL, command or promise.
+//!
+//! Every test starts the real binary on a folder of its own and talks to it over real sockets
+//! (`harness`). What a server wrote (log, database, metrics, refusals) and every secret it handled is
+//! kept for the last test of a run, `secrets`.
+#![expect(clippy::indexing_slicing, reason = "a test may fail by panicking")]
+
+mod architecture;
+mod clients;
+mod commands;
+mod crash;
+mod forward_auth;
+mod harness;
+mod keys;
+mod login;
+mod me;
+mod password_change;
+mod refresh;
+mod revocation;
+mod rotation_model;
+mod rotation_race;
+mod rules;
+mod secrets;
+mod sessions;
+mod settings;
+mod start_stop;
+mod verify;
