@@ -1,1 +1,184 @@
+//! Contract section 9: the operator's commands, with and without a running server.
 
+use serde_json::Value;
+
+use crate::harness::{PASSMINT, PASSWORD, Server};
+
+#[test]
+fn users_are_managed_while_the_server_runs_and_it_notices_at_once() {
+    let server = Server::start();
+    let id =
+        server.add_user_with("asha", &["--email", "a@example.com", "--role", "clerk"], PASSWORD);
+    let pair = server.login("asha");
+    let shown: Value =
+        serde_json::from_str(&server.must(&["user", "show", "asha", "--json"])).unwrap();
+    assert_eq!((&shown["id"], &shown["username"]), (&id.into(), &"asha".into()));
+    assert_eq!(shown["roles"], serde_json::json!(["clerk"]));
+    server.must(&["user", "set", "asha", "--no-roles", "org_id=7", "name=x=y"]);
+    let shown: Value =
+        serde_json::from_str(&server.must(&["user", "show", "asha", "--json"])).unwrap();
+    assert_eq!(shown["claims"], serde_json::json!({"org_id": 7, "name": "x=y"}));
+    assert_eq!(shown["roles"], serde_json::json!([]));
+    server.must(&["user", "set", "asha", "org_id="]);
+    assert!(!server.must(&["user", "show", "asha"]).contains("org_id"));
+    server.must(&["user", "disable", "asha"]);
+    server.me(&pair.token).is_unauthorized("Token has been revoked.");
+    server.must(&["user", "enable", "asha"]);
+    server.login("asha");
+    server.must(&["user", "delete", "asha"]);
+    assert_eq!(server.try_login("asha", PASSWORD).status, 206);
+    let again = server.add_user("asha");
+    assert!(again > id, "ids are never reused");
+}
+
+#[test]
+fn commands_work_without_a_server_too() {
+    let mut server = Server::start();
+    server.add_user("asha");
+    let pair = server.login("asha");
+    server.stop();
+    server.must(&["session", "end", &pair.session()]);
+    server.add_user("bela");
+    let listed: Value = serde_json::from_str(&server.must(&["user", "list", "--json"])).unwrap();
+    let names: Vec<&str> =
+        listed.as_array().unwrap().iter().map(|user| user["username"].as_str().unwrap()).collect();
+    assert_eq!(names, ["asha", "bela"]);
+    server.start_again();
+    server.me(&pair.token).is_unauthorized("Token has been revoked.");
+    server.login("bela");
+}
+
+#[test]
+fn a_generated_password_is_printed_once_and_works() {
+    let server = Server::start();
+    let output = server.run(&["user", "add", "asha"]);
+    assert!(output.status.success());
+    let password = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(password.trim().len(), 20, "{password}");
+    server.login_with("asha", password.trim());
+    let output = server.run(&["user", "passwd", "asha"]);
+    let second = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(server.try_login("asha", password.trim()).status, 206);
+    server.login_with("asha", second.trim());
+}
+
+#[test]
+fn sessions_are_listed_and_explained() {
+    let server = Server::start();
+    server.add_user("asha");
+    let (live, ended) = (server.login("asha"), server.login("asha"));
+    server.must(&["session", "end", &ended.session()]);
+    let list = |options: &[&str]| -> Vec<Value> {
+        let arguments = [&["session", "list", "asha", "--json"], options].concat();
+        serde_json::from_str(&server.must(&arguments)).unwrap()
+    };
+    assert_eq!(list(&[]).len(), 1);
+    assert_eq!(list(&[])[0]["id"], live.session());
+    assert_eq!(list(&["--ended"]).len(), 2);
+    let text = server.must(&["session", "explain", &ended.session()]);
+    assert!(text.contains("An operator ended it."), "{text}");
+    let text = server.must(&["session", "explain", &live.session()]);
+    assert!(text.contains("It is live"), "{text}");
+    for (id, part) in [
+        ("nonsense", "no session id"),
+        ("01890000-0000-7000-8000-000000000000", "there is no session"),
+    ] {
+        let output = server.run(&["session", "explain", id]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(String::from_utf8_lossy(&output.stderr).contains(part));
+    }
+}
+
+#[test]
+fn exit_codes_tell_done_failed_and_usage_apart() {
+    let server = Server::start();
+    assert_eq!(server.run(&["user", "list"]).status.code(), Some(0));
+    assert_eq!(server.run(&["user", "show", "nobody"]).status.code(), Some(1));
+    for usage in
+        [&["user", "frobnicate"] as &[&str], &["user"], &["session", "end"], &["--nonsense"]]
+    {
+        let output = server.run(usage);
+        assert_eq!(output.status.code(), Some(2), "{usage:?}");
+        assert!(output.stdout.is_empty() && !output.stderr.is_empty());
+    }
+}
+
+#[test]
+fn weak_and_bad_input_is_refused_by_name() {
+    let server = Server::start();
+    let add = |name: &str, password: &str| {
+        let output = server.run_with_input(&["user", "add", name, "--password-stdin"], password);
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(add("asha", "short\n").contains("at least 15 characters"));
+    assert!(add("asha", "\n").contains("no password in its first line"));
+    assert!(add("a-name-of-15-ch", "a-name-of-15-ch").contains("is the username"));
+    let output = server.run(&["user", "add", "asha", "--role", "a,b"]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no name for a role"));
+}
+
+#[test]
+fn doctor_says_what_is_wrong_and_how_to_mend_it() {
+    let mut server = Server::start();
+    let doctor = |server: &Server| {
+        let output = server.run(&["doctor"]);
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, text) = doctor(&server);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("ok      server: runs on this database"), "{text}");
+    server.stop();
+    std::fs::remove_file(server.data.join("master.key")).unwrap();
+    let (code, text) = doctor(&server);
+    assert_eq!(code, Some(1));
+    assert!(text.contains("WRONG   master key:") && text.contains("put the file back"), "{text}");
+    std::fs::write(server.data.join("passmint.db"), "this is no database, whatever its name says")
+        .unwrap();
+    let (code, text) = doctor(&server);
+    assert_eq!(code, Some(1));
+    assert!(text.contains("WRONG   database:"), "{text}");
+}
+
+#[test]
+fn completions_and_man_pages_are_made() {
+    let server = Server::start();
+    assert!(server.must(&["completions", "bash"]).contains("_passmint"));
+    let folder = server.data.join("man");
+    server.must(&["man", folder.to_str().unwrap()]);
+    let page = std::fs::read_to_string(folder.join("passmint-user-add.1")).unwrap();
+    assert!(page.contains("password\\-stdin"), "{page}");
+}
+
+#[test]
+fn db_migrate_says_what_it_did_and_refuses_a_running_or_newer_database() {
+    let mut server = Server::start();
+    let output = server.run(&["db", "migrate"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("already running"));
+    server.stop();
+    let output = server.run(&["db", "migrate"]);
+    assert!(output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("up to date"));
+    let python =
+        "import sqlite3,sys;sqlite3.connect(sys.argv[1]).execute('PRAGMA user_version=99')";
+    let database = server.data.join("passmint.db");
+    assert!(
+        std::process::Command::new("python3")
+            .args(["-c", python])
+            .arg(&database)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let output = server.run(&["serve"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("run the newer Passmint"));
+}
+
+#[test]
+fn the_version_is_told() {
+    let output = std::process::Command::new(PASSMINT).arg("--version").output().unwrap();
+    let version = concat!("passmint ", env!("CARGO_PKG_VERSION"), "\n");
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), version);
+}

@@ -1,1 +1,116 @@
+//! kill -9 under load: nothing that was acknowledged is lost, nothing that was ended comes back.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::harness::{PASSWORD, Pair, Request, Server, post};
+
+const ROUNDS: usize = 20;
+const WRITERS: usize = 8;
+
+/// What one writer was told before the server died.
+#[derive(Default)]
+struct Acknowledged {
+    /// Sessions that live, with their newest pair.
+    live: Vec<Pair>,
+    /// Pairs of sessions whose end was acknowledged.
+    ended: Vec<Pair>,
+    /// A request was under way when the server died: its session may be either.
+    unknown: Vec<Pair>,
+}
+
+/// One writer: logs in, refreshes some times, ends every other session, until the server is gone.
+fn write_until_killed(server: &Server, stop: &AtomicBool, acknowledged: &mut Acknowledged) {
+    let send = |request: Request| request.try_send(server.public).ok().filter(|a| a.status < 300);
+    let login = || {
+        let body = serde_json::json!({ "username": "asha", "password": PASSWORD }).to_string();
+        send(post("/api/v1/token-auth/").json(&body)).map(|answer| Pair::of(&answer))
+    };
+    let mut number = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let Some(mut pair) = login() else { return };
+        for _ in 0..3 {
+            let form = format!("refresh_token={}", pair.refresh_token);
+            let Some(answer) = send(post("/api/v1/token-refresh/").form(&form)) else {
+                // The pair before is still good: a cut answer costs nothing.
+                acknowledged.live.push(pair);
+                return;
+            };
+            pair = Pair::of(&answer);
+        }
+        number += 1;
+        if number % 2 == 0 {
+            acknowledged.live.push(pair);
+            continue;
+        }
+        match send(post("/api/v1/logout/").jwt(&pair.token)) {
+            Some(answer) => {
+                assert_eq!(answer.status, 204);
+                acknowledged.ended.push(pair);
+            }
+            None => {
+                acknowledged.unknown.push(pair);
+                return;
+            }
+        }
+    }
+}
+
+#[test]
+fn twenty_kills_under_eight_writers_lose_nothing() {
+    // Cheap hashes: the more writes a round carries, the more a kill can hit.
+    let mut server = Server::start_with(&[
+        ("HASHING__MEMORY_KIB", "64"),
+        ("SESSIONS__REUSE_INTERVAL", "10m"),
+        ("SESSIONS__MAX_PER_USER", "100000"),
+        ("LOG__LEVEL", "info"),
+    ]);
+    server.add_user("asha");
+    let (mut kept, mut ended): (Vec<Pair>, Vec<Pair>) = (Vec::new(), Vec::new());
+    let mut acknowledged_in_all = 0;
+    for round in 0..ROUNDS {
+        let stop = AtomicBool::new(false);
+        let written: Vec<Acknowledged> = std::thread::scope(|scope| {
+            let writers: Vec<_> = (0..WRITERS)
+                .map(|_| {
+                    scope.spawn(|| {
+                        let mut acknowledged = Acknowledged::default();
+                        write_until_killed(&server, &stop, &mut acknowledged);
+                        acknowledged
+                    })
+                })
+                .collect();
+            std::thread::sleep(Duration::from_millis(60 + 23 * (round as u64 % 7)));
+            server.signal("KILL");
+            stop.store(true, Ordering::Relaxed);
+            writers.into_iter().map(|writer| writer.join().unwrap()).collect()
+        });
+        server.kill();
+        server.start_again();
+        for acknowledged in written {
+            acknowledged_in_all += acknowledged.live.len() + acknowledged.ended.len();
+            for pair in acknowledged.live {
+                assert_eq!(server.me(&pair.token).status, 200, "an acknowledged login is lost");
+                let again = server.refresh(&pair.refresh_token);
+                assert_eq!(again.status, 200, "round {round}: a refresh is lost: {}", again.body);
+                kept.push(Pair::of(&again));
+            }
+            ended.extend(acknowledged.ended);
+        }
+        for pair in &ended {
+            server.me(&pair.token).is_unauthorized("Token has been revoked.");
+            assert_eq!(server.refresh(&pair.refresh_token).status, 206);
+        }
+    }
+    for pair in kept.iter().step_by(7) {
+        assert_eq!(server.refresh(&pair.refresh_token).status, 200);
+    }
+    let (sessions, enough) = (acknowledged_in_all, ROUNDS * WRITERS * 2);
+    assert!(sessions > enough && !ended.is_empty(), "only {sessions} acknowledged sessions");
+    let check = std::process::Command::new("python3")
+        .args(["-c", "import sqlite3,sys;print(sqlite3.connect(sys.argv[1]).execute('PRAGMA integrity_check').fetchone()[0])"])
+        .arg(server.data.join("passmint.db"))
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&check.stdout).trim(), "ok");
+}

@@ -19,8 +19,11 @@ fn says_who_it_is_for_any_method_and_whatever_follows() {
     let session = pair.session();
     let expected = [id.as_str(), "asha", "a@example.com", "clerk,auditor", session.as_str()];
     for method in ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"] {
-        for path in ["/forward-auth", "/forward-auth/", "/forward-auth/some/path?q=1", "/forward-auth?x=/y"] {
-            let answer = server.send(request(method, path).jwt(&pair.token).header("Origin", "https://x"));
+        for path in
+            ["/forward-auth", "/forward-auth/", "/forward-auth/some/path?q=1", "/forward-auth?x=/y"]
+        {
+            let answer =
+                server.send(request(method, path).jwt(&pair.token).header("Origin", "https://x"));
             assert_eq!(identity(&answer), expected, "{method} {path}");
             assert!(answer.headers.iter().all(|(name, _)| !name.starts_with("access-control")));
         }
@@ -55,11 +58,20 @@ fn roles_can_be_asked_for() {
     server.add_user_with("asha", &["--role", "clerk"], PASSWORD);
     let pair = server.login("asha");
     let ask = |path: &str| server.send(get(path).jwt(&pair.token));
-    for path in ["/forward-auth-roles/clerk", "/forward-auth-roles/admin,clerk/rest/of/it", "/forward-auth-roles/clerk/"] {
+    for path in [
+        "/forward-auth-roles/clerk",
+        "/forward-auth-roles/admin,clerk/rest/of/it",
+        "/forward-auth-roles/clerk/",
+    ] {
         assert_eq!(identity(&ask(path))[3], "clerk", "{path}");
     }
     let forbidden = r#"{"detail":"You do not have permission to perform this action."}"#;
-    for path in ["/forward-auth-roles/admin", "/forward-auth-roles/cler", "/forward-auth-roles/admin/clerk", "/forward-auth-roles/,"] {
+    for path in [
+        "/forward-auth-roles/admin",
+        "/forward-auth-roles/cler",
+        "/forward-auth-roles/admin/clerk",
+        "/forward-auth-roles/,",
+    ] {
         ask(path).is_json(403, forbidden);
     }
     let nobody = server.send(get("/forward-auth-roles/clerk"));

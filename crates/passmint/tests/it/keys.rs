@@ -136,7 +136,8 @@ fn keys_in_every_usual_encoding_are_imported() {
         openssl(&server, &[&["genpkey", "-algorithm"], rest].concat(), name)
     };
     let p256 = ["EC", "-pkeyopt", "ec_paramgen_curve:P-256"];
-    let sec1 = openssl(&server, &["ecparam", "-name", "prime256v1", "-genkey", "-noout"], "sec1.pem");
+    let sec1 =
+        openssl(&server, &["ecparam", "-name", "prime256v1", "-genkey", "-noout"], "sec1.pem");
     let rsa = genpkey(&["RSA", "-pkeyopt", "rsa_keygen_bits:2048"], "rsa.pem");
     let rsa_text = rsa.to_str().unwrap().to_owned();
     let pkcs1 = openssl(&server, &["rsa", "-in", &rsa_text, "-traditional"], "pkcs1.pem");
@@ -148,7 +149,10 @@ fn keys_in_every_usual_encoding_are_imported() {
     ] {
         let kid = import(&server, &file, &["--alg", algorithm]);
         let pair = server.login("asha");
-        assert_eq!((&header(&pair)["alg"], &header(&pair)["kid"]), (&algorithm.into(), &kid.into()));
+        assert_eq!(
+            (&header(&pair)["alg"], &header(&pair)["kid"]),
+            (&algorithm.into(), &kid.into())
+        );
         assert_eq!(server.me(&pair.token).status, 200, "{}", file.display());
     }
     let again = server.run(&["key", "import", pkcs1.to_str().unwrap(), "--alg", "RS256"]);
@@ -159,7 +163,11 @@ fn keys_in_every_usual_encoding_are_imported() {
         (vec!["RSA", "-pkeyopt", "rsa_keygen_bits:2048"], "v3.pem", "RS256"),
     ] {
         let private = genpkey(&arguments, name);
-        let public = openssl(&server, &["pkey", "-in", private.to_str().unwrap(), "-pubout"], &format!("pub-{name}"));
+        let public = openssl(
+            &server,
+            &["pkey", "-in", private.to_str().unwrap(), "-pubout"],
+            &format!("pub-{name}"),
+        );
         let before = jwks(&server).len();
         import(&server, &public, &["--alg", algorithm, "--verify-only"]);
         assert_eq!(jwks(&server).len(), before + 1);
@@ -171,7 +179,11 @@ fn keys_in_every_usual_encoding_are_imported() {
 #[test]
 fn what_is_no_key_of_the_algorithm_is_refused_by_name() {
     let server = Server::start();
-    let small = openssl(&server, &["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:1024"], "small.pem");
+    let small = openssl(
+        &server,
+        &["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:1024"],
+        "small.pem",
+    );
     let ed = openssl(&server, &["genpkey", "-algorithm", "ED25519"], "ed.pem");
     let text = server.data.join("text");
     std::fs::write(&text, "short secret\n").unwrap();
@@ -215,7 +227,8 @@ fn tokens_of_an_existing_django_service_stay_good_on_cut_over() {
     assert!(jwks(&server).iter().all(|key| key["kty"] != "oct"), "never a symmetric key");
     let long = legacy(&format!(r#"{{"user_id":{id},"username":"asha","exp":{}}}"#, now + 90_000));
     server.me(&long).is_unauthorized("Error decoding signature.");
-    let refresh = legacy(&format!(r#"{{"user_id":{id},"token_type":"refresh","exp":{}}}"#, now + 3600));
+    let refresh =
+        legacy(&format!(r#"{{"user_id":{id},"token_type":"refresh","exp":{}}}"#, now + 3600));
     server.me(&refresh).is_unauthorized("Error decoding signature.");
     server.must(&["user", "disable", "asha"]);
     server.must(&["user", "enable", "asha"]);

@@ -42,7 +42,8 @@ fn the_table_of_refusals() {
         );
     }
     let invalid = "Error decoding signature.";
-    for garbage in ["JWT garbage", "JWT a.b.c", "JWT ....", &format!("JWT {}", pair.refresh_token)] {
+    for garbage in ["JWT garbage", "JWT a.b.c", "JWT ....", &format!("JWT {}", pair.refresh_token)]
+    {
         with(garbage).is_unauthorized(invalid);
     }
     let twice = get(ME).jwt(&pair.token).jwt(&pair.token);

@@ -59,14 +59,16 @@ fn weak_and_missing_passwords_say_why() {
     let server = server();
     let own = server.login("asha");
     let short = "This password is too short: it must have at least 15 characters.";
-    change(&server, &own, PASSWORD, "short").is_json(400, &format!(r#"{{"new_password":["{short}"]}}"#));
+    change(&server, &own, PASSWORD, "short")
+        .is_json(400, &format!(r#"{{"new_password":["{short}"]}}"#));
     change(&server, &own, PASSWORD, "").is_json(400, r#"{"new_password":["missing field"]}"#);
     let both = r#"{"old_password":["missing field"],"new_password":["missing field"]}"#;
     server.send(post("/api/v1/password-change/").jwt(&own.token)).is_json(400, both);
     let long = "x".repeat(1025);
     let fault = r#"{"new_password":["not a valid string"]}"#;
     change(&server, &own, PASSWORD, &long).is_json(400, fault);
-    server.send(post("/api/v1/password-change/"))
+    server
+        .send(post("/api/v1/password-change/"))
         .is_unauthorized("Authentication credentials were not provided.");
 }
 

@@ -24,7 +24,10 @@ fn the_current_token_is_rotated() {
     let body = answer.json();
     let keys: Vec<&String> = body.as_object().unwrap().keys().collect();
     assert_eq!(keys, ["token", "refresh_token", "token_type", "expires_in", "refresh_expires_in"]);
-    assert_eq!((&body["expires_in"], &body["refresh_expires_in"]), (&86_400.into(), &2_592_000.into()));
+    assert_eq!(
+        (&body["expires_in"], &body["refresh_expires_in"]),
+        (&86_400.into(), &2_592_000.into())
+    );
     let second = Pair::of(&answer);
     assert_ne!(second.refresh_token, first.refresh_token);
     let (before, after) = (first.claims(), second.claims());
@@ -130,7 +133,12 @@ fn missing_and_malformed_fields() {
         server.send(post(PATH).json(body)).is_json(400, missing);
     }
     let invalid = r#"{"refresh_token":["not a valid string"]}"#;
-    for body in [r#"{"refresh_token":[]}"#, r#"{"refresh_token":true}"#, r#"{"token":{}}"#, r#"{"refresh_token":"a\u0000"}"#] {
+    for body in [
+        r#"{"refresh_token":[]}"#,
+        r#"{"refresh_token":true}"#,
+        r#"{"token":{}}"#,
+        r#"{"refresh_token":"a\u0000"}"#,
+    ] {
         server.send(post(PATH).json(body)).is_json(400, invalid);
     }
 }
@@ -147,10 +155,8 @@ fn a_genuine_token_past_its_lifetime_has_expired() {
 
 #[test]
 fn the_maximal_lifetime_bounds_every_token() {
-    let server = Server::start_with(&[
-        ("SESSIONS__IDLE_LIFETIME", "2s"),
-        ("SESSIONS__MAX_LIFETIME", "3s"),
-    ]);
+    let server =
+        Server::start_with(&[("SESSIONS__IDLE_LIFETIME", "2s"), ("SESSIONS__MAX_LIFETIME", "3s")]);
     server.add_user("asha");
     let first = server.login("asha");
     let began = first.claims()["orig_iat"].as_i64().unwrap();
@@ -211,7 +217,16 @@ fn a_token_newer_than_the_database_is_loud() {
 fn profile_changes_show_from_the_next_refresh_on() {
     let server = server();
     let pair = server.login("asha");
-    server.must(&["user", "set", "asha", "--email", "new@example.com", "--role", "admin", "org_id=3"]);
+    server.must(&[
+        "user",
+        "set",
+        "asha",
+        "--email",
+        "new@example.com",
+        "--role",
+        "admin",
+        "org_id=3",
+    ]);
     let pair = Pair::of(&server.refresh(&pair.refresh_token));
     let claims = pair.claims();
     assert_eq!((&claims["email"], &claims["org_id"]), (&"new@example.com".into(), &3.into()));
@@ -241,7 +256,11 @@ fn refreshing_with_an_access_token_where_allowed() {
     }
     server.advance("3h");
     renew(&token).is_json(400, EXPIRED);
-    assert_eq!(server.refresh(&pair.refresh_token).status, 200, "the refresh token is another matter");
+    assert_eq!(
+        server.refresh(&pair.refresh_token).status,
+        200,
+        "the refresh token is another matter"
+    );
     renew("a.b.c").is_json(206, INVALID);
     server.must(&["session", "end", &pair.session()]);
     renew(&token).is_json(206, INVALID);

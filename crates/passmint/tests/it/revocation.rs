@@ -17,7 +17,10 @@ fn ended_tokens_are_refused_at_once_and_after_a_kill() {
         ["disabled", "deleted", "password", "session", "all", "alive"].map(login).into();
     server.must(&["user", "disable", "disabled"]);
     server.must(&["user", "delete", "deleted"]);
-    let output = server.run_with_input(&["user", "passwd", "password", "--password-stdin"], "a-new-password-of-mine");
+    let output = server.run_with_input(
+        &["user", "passwd", "password", "--password-stdin"],
+        "a-new-password-of-mine",
+    );
     assert!(output.status.success());
     server.must(&["session", "end", &pairs[3].session()]);
     server.must(&["session", "end", "--user", "all"]);
@@ -71,7 +74,8 @@ fn a_clock_that_jumps_ahead_and_back_revives_nothing() {
 #[test]
 fn a_login_under_way_when_its_user_is_disabled_starts_no_session() {
     // One slow hash: there is time to disable the user while it is computed.
-    let slow = [("HASHING__MEMORY_KIB", "524288"), ("HASHING__PASSES", "3"), ("LOGIN__MAX_WAIT", "30s")];
+    let slow =
+        [("HASHING__MEMORY_KIB", "524288"), ("HASHING__PASSES", "3"), ("LOGIN__MAX_WAIT", "30s")];
     let server = Server::start_with(&slow);
     server.add_user("asha");
     std::thread::scope(|scope| {

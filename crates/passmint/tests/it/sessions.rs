@@ -22,9 +22,10 @@ fn the_caller_sees_its_own_live_sessions() {
     server.login("bela");
     let first = server.login("asha");
     let form = format!("username=asha&password={}", crate::harness::PASSWORD);
-    let second = Pair::of(&server.send(
-        post("/api/v1/token-auth/").form(&form).header("User-Agent", "erp\x01/1.0 \u{e9}"),
-    ));
+    let second =
+        Pair::of(&server.send(
+            post("/api/v1/token-auth/").form(&form).header("User-Agent", "erp\x01/1.0 \u{e9}"),
+        ));
     let answer = server.send(get(SESSIONS).jwt(&second.token));
     assert_eq!(answer.status, 200);
     let body = answer.json();
@@ -51,7 +52,9 @@ fn one_session_is_ended_and_foreign_ones_are_not_found() {
         let answer = server.send(request("DELETE", &format!("{SESSIONS}{id}/")).jwt(&own.token));
         answer.is_json(404, r#"{"detail":"Not found."}"#);
     }
-    server.send(request("DELETE", &format!("{SESSIONS}{}/", other.session())).jwt(&own.token)).is_no_content();
+    server
+        .send(request("DELETE", &format!("{SESSIONS}{}/", other.session())).jwt(&own.token))
+        .is_no_content();
     server.me(&other.token).is_unauthorized("Token has been revoked.");
     assert_eq!(server.refresh(&other.refresh_token).status, 206);
     assert_eq!(end(&server, &own, &other.session()), 404, "it has ended");

@@ -1,1 +1,218 @@
+//! Contract sections 8 and 9: settings, their sources, and what the operator reads about mistakes.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
+use crate::harness::{PASSWORD, Pair, Server, fresh_folder, get, post};
+
+#[test]
+fn mistakes_are_all_told_at_once_with_their_places() {
+    let server = Server::start();
+    let toml =
+        "[sessions]\nreuse_interval = \"1 minute\"\n[server]\nlisten = \"nowhere\"\nfoo = 1\n";
+    std::fs::write(server.data.join("passmint.toml"), toml).unwrap();
+    let mut command = server.command();
+    command.env_remove("PASSMINT_SERVER__LISTEN").env("PASSMINT_KEYS__ALGORITHM", "none");
+    let output = command.args(["config", "check"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let error = String::from_utf8(output.stderr).unwrap();
+    for part in [
+        "4 mistakes",
+        "passmint.toml:2: sessions.reuse_interval: `1 minute` is no duration: write 60s, 15m, 24h or 30d",
+        "passmint.toml:4: server.listen: must look like 127.0.0.1:8080",
+        "passmint.toml:5: server.foo: unknown setting",
+        "PASSMINT_KEYS__ALGORITHM: must be ES256 or EdDSA or RS256 or HS256",
+    ] {
+        assert!(error.contains(part), "{part:?} is not in:\n{error}");
+    }
+}
+
+#[test]
+fn config_print_shows_what_counts_and_hides_secrets() {
+    let server = Server::start();
+    let mut command = server.command();
+    command.env("PASSMINT_MASTER_KEY__VALUE", "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=");
+    let output = command.args(["config", "print"]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let line = |name: &str| text.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
+    assert!(line("master_key.value").contains("***") && !text.contains("MDEyMzQ1"));
+    assert!(line("throttle.enabled").contains("false  PASSMINT_THROTTLE__ENABLED"), "{text}");
+    assert!(line("sessions.idle_lifetime").contains("30d"));
+    for setting in [
+        "server.trusted_proxies",
+        "server.forwarded_header",
+        "server.issuer",
+        "server.cors_origins",
+        "server.tls_cert",
+        "server.tls_key",
+        "server.behind_tls_proxy",
+        "api.invalid_credentials_status",
+        "sessions.refresh_with_access_token",
+        "sessions.reuse_interval",
+        "sessions.max_lifetime",
+        "sessions.max_per_user",
+        "sessions.end_access_token_on_refresh",
+        "sessions.keep_ended",
+        "revocation.max_staleness",
+        "revocation.feed_max_age",
+        "keys.rotate_every",
+        "database.url",
+        "master_key.file",
+        "login.max_wait",
+    ] {
+        line(setting);
+    }
+}
+
+#[test]
+fn the_master_key_may_come_from_the_environment() {
+    let key = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
+    let folder = fresh_folder("master-key");
+    let file = folder.join("elsewhere.key");
+    std::fs::write(&file, key).unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    // The harness reads master.key for the secrets test.
+    std::fs::copy(&file, folder.join("master.key")).unwrap();
+    let path = file.to_str().unwrap();
+    let mut server = Server::start_on(&folder, &[("MASTER_KEY__FILE", path)]);
+    server.add_user("asha");
+    let pair = server.login("asha");
+    server.stop();
+    let server = Server::start_on(&folder, &[("MASTER_KEY__VALUE", key)]);
+    assert_eq!(server.refresh(&pair.refresh_token).status, 200);
+}
+
+#[test]
+fn sighup_reloads_what_can_be_reloaded_and_keeps_the_old_on_a_mistake() {
+    let server = Server::start();
+    server.add_user("asha");
+    let refused = || server.try_login("asha", "wrong").status;
+    let write = |text: &str| {
+        std::fs::write(server.data.join("passmint.toml"), text).unwrap();
+        let before = server.log().matches("reloaded").count();
+        server.signal("HUP");
+        for _ in 0..100 {
+            if server.log().matches("reloaded").count() > before {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        panic!("no word of a reload");
+    };
+    assert_eq!(refused(), 206);
+    write("[api]\ninvalid_credentials_status = 401\n");
+    assert_eq!(refused(), 401);
+    write("[api]\ninvalid_credentials_status = 500\n");
+    assert_eq!(refused(), 401, "a mistake changes nothing");
+    assert!(server.log().contains("invalid_credentials_status: must be 206 or 401"));
+    write("[api]\ninvalid_credentials_status = 206\n[hashing]\npasses = 3\n");
+    assert_eq!(refused(), 206);
+    assert!(server.log().contains("count from the next start on"));
+}
+
+#[test]
+fn admin_and_public_listeners_are_apart() {
+    let server = Server::start();
+    let metrics = get("/metrics").try_send(server.admin).unwrap();
+    assert_eq!(metrics.status, 200);
+    assert!(
+        metrics.body.contains("passmint_logins_total{outcome=\"granted\"} 0"),
+        "{}",
+        metrics.body
+    );
+    assert_eq!(server.send(get("/metrics")).status, 404);
+    assert_eq!(post("/api/v1/token-auth/").try_send(server.admin).unwrap().status, 404);
+    assert_eq!(get("/readyz").try_send(server.admin).unwrap().status, 200);
+    for (path, body) in [("/healthz", r#"{"status":"ok"}"#), ("/readyz", r#"{"status":"ready"}"#)] {
+        server.send(get(path)).is_json(200, body);
+    }
+    assert_eq!(
+        post("/demo/clock").json(r#"{"advance":"1h"}"#).try_send(server.admin).unwrap().status,
+        404
+    );
+}
+
+#[test]
+fn the_admin_listener_checks_host() {
+    let server = Server::start_with(&[("SERVER__ADMIN_HOSTS", "admin.example")]);
+    let with =
+        |host: &str| get("/metrics").header("Host", host).try_send(server.admin).unwrap().status;
+    for good in ["localhost", "127.0.0.1:8081", "[::1]:1", "admin.example", "ADMIN.example:8081"] {
+        assert_eq!(with(good), 200, "{good}");
+    }
+    for bad in ["evil.example", "169.254.169.254", "localhost.evil.example:8081"] {
+        assert_eq!(with(bad), 421, "{bad}");
+    }
+}
+
+#[test]
+fn tls_is_served_and_its_certificate_reloaded() {
+    let folder = fresh_folder("tls");
+    let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
+    let make = |name: &str| {
+        let subject = format!("/CN={name}");
+        let output = std::process::Command::new("openssl")
+            .args([
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:P-256",
+                "-nodes",
+            ])
+            .args(["-days", "2", "-subj", &subject, "-addext", "subjectAltName=DNS:localhost"])
+            .arg("-keyout")
+            .arg(&key)
+            .arg("-out")
+            .arg(&cert)
+            .output()
+            .unwrap();
+        assert!(output.status.success());
+    };
+    make("first");
+    let server = Server::start_on(
+        &folder,
+        &[("SERVER__TLS_CERT", cert.to_str().unwrap()), ("SERVER__TLS_KEY", key.to_str().unwrap())],
+    );
+    let curl = || {
+        let url = format!("https://localhost:{}/healthz", server.public.port());
+        let connect =
+            format!("localhost:{}:127.0.0.1:{}", server.public.port(), server.public.port());
+        let output = std::process::Command::new("curl")
+            .args(["-s", "--resolve", &connect, "--cacert"])
+            .arg(&cert)
+            .arg(url)
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(curl(), r#"{"status":"ok"}"#);
+    make("second");
+    assert_eq!(curl(), "", "the old certificate is still served");
+    server.signal("HUP");
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert_eq!(curl(), r#"{"status":"ok"}"#);
+    let mut plain = TcpStream::connect(server.public).unwrap();
+    plain.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    drop(plain.read_to_end(&mut answer));
+    assert!(!answer.starts_with(b"HTTP/1.1 200"));
+}
+
+#[test]
+fn forwarded_addresses_count_from_trusted_peers_only() {
+    let address = |settings: &[(&str, &str)]| {
+        let server = Server::start_with(settings);
+        server.add_user("asha");
+        let form = format!("username=asha&password={PASSWORD}");
+        let login =
+            post("/api/v1/token-auth/").form(&form).header("X-Forwarded-For", "6.6.6.6, 192.0.2.7");
+        let pair = Pair::of(&server.send(login));
+        let body = server.send(get("/api/v1/sessions/").jwt(&pair.token)).json();
+        body["sessions"][0]["address"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(address(&[]), "127.0.0.1");
+    assert_eq!(address(&[("SERVER__TRUSTED_PROXIES", "10.0.0.0/8")]), "127.0.0.1");
+    assert_eq!(address(&[("SERVER__TRUSTED_PROXIES", "127.0.0.1,10.0.0.0/8")]), "192.0.2.7");
+}

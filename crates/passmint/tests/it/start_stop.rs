@@ -1,1 +1,159 @@
+//! The demo, starting and stopping.
 
+use std::net::TcpListener;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::harness::{Pair, Server, fresh_folder, get};
+
+#[test]
+fn the_demo_is_ready_within_a_second() {
+    let started = Instant::now();
+    let server = Server::demo(&[]);
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    let pair = server.login_with("sample_user", "1234Pass");
+    assert_eq!(server.me(&pair.token).status, 200);
+    server.advance("25h");
+    server.me(&pair.token).is_unauthorized("Signature has expired.");
+    assert_eq!(server.refresh(&pair.refresh_token).status, 200);
+}
+
+#[test]
+fn the_banners_calls_work_when_pasted() {
+    let folder = fresh_folder("banner");
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let script = format!(
+        r#"
+        set -eu
+        PASSMINT_SERVER__LISTEN={free} PASSMINT_SERVER__ADMIN_LISTEN=127.0.0.1:0 {binary} demo > banner 2> errors &
+        SERVER=$!
+        trap 'kill $SERVER' EXIT
+        for i in $(seq 100); do grep -q Ctrl-C banner && break; sleep 0.05; done
+        grep -E '^    [A-Zce]' banner > calls
+        . ./calls
+        "#,
+        binary = crate::harness::PASSMINT,
+    );
+    let output = Command::new("bash").arg("-c").arg(script).current_dir(&folder).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains(r#""username":"sample_user""#), "{text}{errors}");
+    assert_eq!(text.matches(r#""refresh_token":"pmr1_"#).count(), 2, "{text}{errors}");
+}
+
+#[test]
+fn a_taken_port_is_named_and_another_one_taken() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let server = Server::demo(&[("SERVER__LISTEN", &address)]);
+    assert_ne!(server.public.to_string(), address);
+    server.login_with("sample_user", "1234Pass");
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(server.log().contains(&format!("{address} is taken")), "{}", server.log());
+    let output = server.run(&["serve"]);
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn the_demos_data_can_be_kept() {
+    let mut server = Server::demo(&[]);
+    let pair = server.login_with("sample_user", "1234Pass");
+    server.stop();
+    server.start_again();
+    assert_eq!(server.me(&pair.token).status, 200);
+    assert_eq!(server.refresh(&pair.refresh_token).status, 200);
+}
+
+#[test]
+fn the_demos_own_folder_goes_with_it() {
+    let folder = fresh_folder("temporary");
+    let script = format!(
+        r#"
+        TMPDIR=$PWD PASSMINT_SERVER__LISTEN=127.0.0.1:0 PASSMINT_SERVER__ADMIN_LISTEN=127.0.0.1:0 {} demo > banner &
+        for i in $(seq 100); do grep -q Ctrl-C banner && break; sleep 0.05; done
+        ls -d .tmp*; kill $!; wait $!; ls -d .tmp*
+        "#,
+        crate::harness::PASSMINT
+    );
+    let output = Command::new("bash").arg("-c").arg(script).current_dir(&folder).output().unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 1);
+}
+
+#[test]
+fn a_second_server_on_the_same_file_is_refused() {
+    let server = Server::start();
+    let output = server.run(&["serve"]);
+    assert_eq!(output.status.code(), Some(1));
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("another Passmint is already running on"), "{error}");
+    assert_eq!(server.send(get("/healthz")).status, 200);
+}
+
+#[test]
+fn sigterm_answers_what_was_accepted() {
+    let mut server = Server::start();
+    server.add_user("asha");
+    let pair = server.login("asha");
+    let address = server.public;
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let answered: usize = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut answered = 0;
+                    while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                        match get("/api/v1/me/").jwt(&pair.token).try_send(address) {
+                            Ok(answer) => {
+                                assert_eq!(answer.status, 200);
+                                answered += 1;
+                            }
+                            // Refused connections were never accepted; anything else was cut off.
+                            Err(error) => {
+                                assert_eq!(
+                                    error.kind(),
+                                    std::io::ErrorKind::ConnectionRefused,
+                                    "{error}"
+                                );
+                                break;
+                            }
+                        }
+                    }
+                    answered
+                })
+            })
+            .collect();
+        std::thread::sleep(Duration::from_millis(300));
+        let (took, code) = server.stop();
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(took < Duration::from_secs(5), "{took:?}");
+        assert_eq!(code, Some(0));
+        clients.into_iter().map(|client| client.join().unwrap()).sum()
+    });
+    assert!(answered > 50, "{answered}");
+}
+
+#[test]
+fn readiness_goes_off_first() {
+    let mut server = Server::start();
+    let address = server.public;
+    server.signal("TERM");
+    std::thread::sleep(Duration::from_millis(150));
+    let answer = get("/readyz").try_send(address).unwrap();
+    answer.is_json(503, r#"{"status":"not ready","because":"draining"}"#);
+    assert_eq!(answer.header("connection"), Some("close"));
+    assert_eq!(get("/healthz").try_send(address).unwrap().status, 200);
+    server.kill();
+}
+
+#[test]
+fn a_restart_loses_nothing() {
+    let mut server = Server::start();
+    server.add_user("asha");
+    let pair = server.login("asha");
+    let (_, code) = server.stop();
+    assert_eq!(code, Some(0));
+    server.start_again();
+    assert_eq!(server.me(&pair.token).status, 200);
+    Pair::of(&server.refresh(&pair.refresh_token));
+}

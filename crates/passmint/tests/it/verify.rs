@@ -24,7 +24,9 @@ fn missing_and_malformed_fields() {
     let invalid = r#"{"token":["not a valid string"]}"#;
     server.send(post(VERIFY).json(r#"{"token":["x"]}"#)).is_json(400, invalid);
     for text in ["x", "1", " ", "a.b.c"] {
-        server.send(post(VERIFY).form(&format!("token={text}"))).is_unauthorized("Error decoding signature.");
+        server
+            .send(post(VERIFY).form(&format!("token={text}")))
+            .is_unauthorized("Error decoding signature.");
     }
 }
 
@@ -73,7 +75,14 @@ fn forged_and_malformed_tokens_are_all_one_answer() {
         "....".to_owned(),
         "a.b.c.d.e".to_owned(),
     ];
-    for member in [r#","jwk":{}"#, r#","jku":"http://evil"#, r#","x5u":"u""#, r#","crit":["exp"]"#, r#","zip":"DEF""#, r#","b64":false"#] {
+    for member in [
+        r#","jwk":{}"#,
+        r#","jku":"http://evil"#,
+        r#","x5u":"u""#,
+        r#","crit":["exp"]"#,
+        r#","zip":"DEF""#,
+        r#","b64":false"#,
+    ] {
         bad.push(joined(&header(member), &payload, signature));
     }
     for token in bad {
