@@ -273,7 +273,7 @@ fn copy_log(
         let Ok(entry) = serde_json::from_str::<Value>(&line) else { continue };
         if entry["message"] == "ready" {
             let address = |name: &str| url_address(entry[name].as_str().unwrap());
-            drop(ready.send((address("public"), address("admin"))));
+            let _ = ready.send((address("public"), address("admin")));
         }
     }
 }
@@ -292,7 +292,7 @@ fn read_banner(
                 let url = line.split_whitespace().find(|word| word.starts_with("http")).unwrap();
                 url_address(url)
             };
-            drop(ready.send((find("ready at"), find("Metrics"))));
+            let _ = ready.send((find("ready at"), find("Metrics")));
         }
     }
 }

@@ -103,7 +103,7 @@ fn verification_reads_no_database() {
     // tracer that sees no read of it is the stronger witness.
     let trace = server.data.join("trace.txt");
     let mut strace = std::process::Command::new("strace")
-        .args(["-f", "-e", "trace=pread64,read,openat", "-y", "-o"])
+        .args(["-f", "-e", "trace=pread64,read,recvfrom,openat", "-y", "-o"])
         .arg(&trace)
         .args(["-p", &server.pid().to_string()])
         .stderr(std::process::Stdio::null())

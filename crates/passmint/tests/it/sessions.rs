@@ -24,7 +24,7 @@ fn the_caller_sees_its_own_live_sessions() {
     let form = format!("username=asha&password={}", crate::harness::PASSWORD);
     let second =
         Pair::of(&server.send(
-            post("/api/v1/token-auth/").form(&form).header("User-Agent", "erp\x01/1.0 \u{e9}"),
+            post("/api/v1/token-auth/").form(&form).header("User-Agent", "erp/1.0 \u{e9}\t(x)"),
         ));
     let answer = server.send(get(SESSIONS).jwt(&second.token));
     assert_eq!(answer.status, 200);
