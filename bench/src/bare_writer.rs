@@ -20,8 +20,6 @@ const BARE_INSERT: &str = "
         created_at, rotated_at, refresh_expires_at, refresh_key, address, user_agent)
     VALUES (?1, ?2, ?3, 0, 0, ?4, ?4, ?4, ?5, 1, '192.0.2.7', 'python-requests/2.32.3')";
 
-/// Refreshes in one transaction: as many as connections that wait for theirs.
-const BATCH: usize = 64;
 /// When the sessions of the table began, in microseconds since 1970; any time will do.
 const EPOCH: i64 = 1_780_000_000_000_000;
 /// Time between two of them, in microseconds.
@@ -84,7 +82,7 @@ impl BareWriter {
     }
 
     /// Rotates the sessions in turn, one batch after the other; durable rotations per second.
-    pub(crate) fn run(&mut self, window: Window) -> Result<f64> {
+    pub(crate) fn run(&mut self, window: Window, batch: usize) -> Result<f64> {
         let counted_from = Instant::now() + window.warm_up;
         let end = counted_from + window.measured;
         let (mut first, mut last, mut count) = (None, counted_from, 0);
@@ -96,7 +94,7 @@ impl BareWriter {
             if now >= end {
                 break;
             }
-            let rotated = self.batch(now)?;
+            let rotated = self.batch(now, batch)?;
             if first.is_some() {
                 (count, last) = (count + rotated, Instant::now());
             }
@@ -105,26 +103,26 @@ impl BareWriter {
         Ok(as_f64(count) / counted.as_secs_f64().max(f64::MIN_POSITIVE))
     }
 
-    fn batch(&mut self, now: Instant) -> Result<usize> {
+    fn batch(&mut self, now: Instant, size: usize) -> Result<usize> {
         let elapsed = i64::try_from(now.duration_since(self.began).as_micros())?;
         let time = self.base + elapsed;
         self.db.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         {
             let mut rotation = self.db.prepare_cached(self.statement)?;
-            for _ in 0..BATCH {
+            for _ in 0..size {
                 let session = self.rotating.get_mut(self.next).context("no sessions")?;
                 rotate(&mut rotation, session, time)?;
                 self.next = (self.next + 1) % self.rotating.len();
             }
         }
         self.db.prepare_cached("COMMIT")?.execute([])?;
-        Ok(BATCH)
+        Ok(size)
     }
 }
 
 fn rotate(statement: &mut CachedStatement<'_>, session: &mut Session, time: i64) -> Result<()> {
-    let Session { id, secret_hash, generation } = session;
     const INTERVAL: i64 = 60 * 1_000_000;
+    let Session { id, secret_hash, generation } = session;
     let given = params![
         &id[..],
         *generation,
@@ -176,7 +174,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut writer = BareWriter::create(folder.path(), 1_000, 100).unwrap();
         let window = Window { warm_up: Duration::ZERO, measured: Duration::from_millis(50) };
-        let rate = writer.run(window).unwrap();
+        let rate = writer.run(window, 64).unwrap();
         assert!(rate > 0.0);
         let (rows, sum): (i64, i64) = writer
             .db

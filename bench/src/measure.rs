@@ -7,6 +7,8 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
+use std::cell::Cell;
+
 use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::bare::{self, BareAxum, FORWARD_AUTH};
@@ -102,7 +104,8 @@ impl Site<'_> {
         Ok(measured)
     }
 
-    /// Durable refreshes against a bare SQLite writer. Both rotate equally many sessions, equally
+    /// Durable refreshes against a bare SQLite writer that commits batches of the size that the
+    /// server's had. Both rotate equally many sessions, equally
     /// spread over a table of equal size: which pages a commit writes decides its price.
     pub(crate) fn refreshes(&self) -> Result<Measured> {
         let rotated = u32::from(self.sessions_each) * u32::try_from(CONNECTIONS)?;
@@ -114,9 +117,18 @@ impl Site<'_> {
             .context("cannot seed sessions (src/seed.rs names the schema)")?;
         let server = self.installation.start()?;
         let mut writer = BareWriter::create(self.folder, SESSIONS, rotated)?;
+        let batch = Cell::new(CONNECTIONS);
         let measured = self.compare(
-            || load::run(server.address(), &mut chains, 200, self.window),
-            || writer.run(self.window),
+            || {
+                let before = server.commits()?;
+                let outcome = load::run(server.address(), &mut chains, 200, self.window)?;
+                batch.set(server.commits()?.batch_since(before));
+                Ok(outcome)
+            },
+            || {
+                eprintln!("  the server committed batches of {}", batch.get());
+                writer.run(self.window, batch.get())
+            },
         )?;
         server.stop()?;
         Ok(measured)

@@ -1,8 +1,8 @@
 //! The server under test: starts it on a data folder, waits until it is ready, adds users, stops
 //! it. The only place that knows its command line, its environment and its log lines.
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStderr, Command, Stdio};
@@ -70,8 +70,8 @@ impl Installation {
     pub(crate) fn start(&self) -> Result<Server> {
         let mut process = self.spawn(0)?;
         let stderr = process.child().stderr.take().context("no stderr")?;
-        let address = wait_until_ready(stderr)?;
-        Ok(Server { process, address })
+        let Ready { public: address, admin } = wait_until_ready(stderr)?;
+        Ok(Server { process, address, admin })
     }
 
     /// Starts the server and measures the time from the spawn until `/readyz` answers 200, asked
@@ -84,7 +84,8 @@ impl Installation {
         let mut process = self.spawn(address.port())?;
         let stderr = process.child().stderr.take().context("no stderr")?;
         let log = drain(stderr, None);
-        let mut server = Server { process, address };
+        // Nobody asks for the metrics of a server that is started only to see how long it takes.
+        let mut server = Server { process, address, admin: address };
         loop {
             if let Ok((200, _)) = http::exchange(address, &readyz) {
                 return Ok((server, begin.elapsed()));
@@ -128,12 +129,46 @@ impl Installation {
 pub(crate) struct Server {
     process: Process,
     address: SocketAddr,
+    admin: SocketAddr,
+}
+
+/// What the store has committed so far, by its metrics.
+#[derive(Clone, Copy)]
+pub(crate) struct Commits {
+    commits: u64,
+    writes: u64,
+}
+
+impl Commits {
+    /// The mean number of writes in a commit since `before`, at least 1.
+    pub(crate) fn batch_since(self, before: Self) -> usize {
+        let commits = (self.commits - before.commits).max(1);
+        let writes = self.writes - before.writes;
+        usize::try_from((writes + commits / 2) / commits).unwrap_or(1).max(1)
+    }
 }
 
 impl Server {
     /// The address of the public listener.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What its store has committed.
+    pub(crate) fn commits(&self) -> Result<Commits> {
+        let mut stream = TcpStream::connect(self.admin)?;
+        write!(stream, "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        let value = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|rest| rest.trim().parse().ok())
+                .with_context(|| format!("no {name} in the metrics"))
+        };
+        Ok(Commits {
+            commits: value("passmint_store_commits_total ")?,
+            writes: value("passmint_store_writes_total ")?,
+        })
     }
 
     /// Resident memory in KiB.
@@ -160,14 +195,18 @@ fn free_address() -> Result<SocketAddr> {
         .context("no free port")
 }
 
-fn wait_until_ready(stderr: ChildStderr) -> Result<SocketAddr> {
+/// What the "ready" line names.
+#[derive(Debug, PartialEq, Eq)]
+struct Ready {
+    public: SocketAddr,
+    admin: SocketAddr,
+}
+
+fn wait_until_ready(stderr: ChildStderr) -> Result<Ready> {
     let (sender, receiver) = mpsc::channel();
     let log = drain(stderr, Some(sender));
     match receiver.recv_timeout(START_LIMIT) {
-        Ok(url) => url
-            .strip_prefix("http://")
-            .and_then(|rest| rest.trim_end_matches('/').parse().ok())
-            .with_context(|| format!("the ready line names {url:?} as its public address")),
+        Ok(ready) => Ok(ready),
         Err(mpsc::RecvTimeoutError::Timeout) => bail!("no ready line on stderr"),
         Err(mpsc::RecvTimeoutError::Disconnected) => {
             bail!("the server ended before it was ready: {}", log.join().unwrap_or_default())
@@ -176,21 +215,21 @@ fn wait_until_ready(stderr: ChildStderr) -> Result<SocketAddr> {
 }
 
 /// Reads the log to its end on a thread, so that the server never blocks on a full pipe. Sends
-/// the public base URL when the "ready" line comes; gives back the last lines.
+/// the addresses when the "ready" line comes; gives back the last lines.
 fn drain(
     stderr: ChildStderr,
-    mut ready: Option<mpsc::Sender<String>>,
+    mut ready: Option<mpsc::Sender<Ready>>,
 ) -> thread::JoinHandle<String> {
     const KEPT: usize = 5;
     thread::spawn(move || {
         let mut last = Vec::new();
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
             if ready.is_some()
-                && let Some(url) = public_url(&line)
+                && let Some(addresses) = ready_line(&line)
                 && let Some(sender) = ready.take()
             {
                 // The receiver may have given up; then the line no longer matters.
-                let _ = sender.send(url);
+                let _ = sender.send(addresses);
             }
             if last.len() == KEPT {
                 last.remove(0);
@@ -201,12 +240,13 @@ fn drain(
     })
 }
 
-fn public_url(line: &str) -> Option<String> {
+fn ready_line(line: &str) -> Option<Ready> {
     let line: Value = serde_json::from_str(line).ok()?;
     if line.get("message")?.as_str()? != "ready" {
         return None;
     }
-    line.get("public")?.as_str().map(str::to_owned)
+    let address = |name: &str| line.get(name)?.as_str()?.strip_prefix("http://")?.parse().ok();
+    Some(Ready { public: address("public")?, admin: address("admin")? })
 }
 
 #[cfg(test)]
@@ -214,11 +254,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_public_url_is_taken_from_the_ready_line_only() {
-        let ready =
-            r#"{"level":"INFO","message":"ready","public":"http://127.0.0.1:4","admin":"x"}"#;
-        assert_eq!(public_url(ready).as_deref(), Some("http://127.0.0.1:4"));
-        assert_eq!(public_url(r#"{"message":"starting","public":"http://127.0.0.1:4"}"#), None);
-        assert_eq!(public_url("not json"), None);
+    fn the_addresses_are_taken_from_the_ready_line_only() {
+        let addresses = r#""public":"http://127.0.0.1:4","admin":"http://127.0.0.1:5""#;
+        let ready = format!(r#"{{"level":"INFO","message":"ready",{addresses}}}"#);
+        let expected = Ready {
+            public: SocketAddr::from(([127, 0, 0, 1], 4)),
+            admin: SocketAddr::from(([127, 0, 0, 1], 5)),
+        };
+        assert_eq!(ready_line(&ready), Some(expected));
+        assert_eq!(ready_line(&format!(r#"{{"message":"starting",{addresses}}}"#)), None);
+        assert_eq!(ready_line("not json"), None);
     }
 }

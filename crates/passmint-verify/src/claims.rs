@@ -49,7 +49,7 @@ impl RawClaims {
         }
     }
 
-    /// A NumericDate (RFC 7519 section 2), fractions dropped. Strings, booleans, null and numbers
+    /// A `NumericDate` (RFC 7519 section 2), fractions dropped. Strings, booleans, null and numbers
     /// past 2^53 are refused, never treated as absent.
     pub(crate) fn date(&self, name: &str) -> Result<Option<i64>, &'static str> {
         const LIMIT: i64 = 1 << 53;

@@ -67,7 +67,7 @@ pub enum KeyError {
 
 enum Material {
     Public(ParsedPublicKey),
-    Secret(hmac::Key),
+    Secret(Box<hmac::Key>),
 }
 
 /// One key that checks signatures, bound to one algorithm.
@@ -114,7 +114,7 @@ impl VerifyingKey {
             return Err(KeyError::Malformed(Algorithm::Hs256, "fewer than 32 bytes"));
         }
         let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
-        Ok(Self { algorithm: Algorithm::Hs256, material: Material::Secret(key) })
+        Ok(Self { algorithm: Algorithm::Hs256, material: Material::Secret(Box::new(key)) })
     }
 
     /// The one algorithm of this key.

@@ -149,11 +149,10 @@ fn audience_fits(claim: Option<&Value>, configured: Option<&str>, own: bool) -> 
     match (claim, configured) {
         (None, None) => true,
         (None, Some(_)) => !own,
-        (Some(_), None) => false,
         (Some(Value::String(one)), Some(wanted)) => one == wanted,
         (Some(Value::Array(all)), Some(wanted)) => {
             all.iter().all(Value::is_string) && all.iter().any(|one| one == wanted)
         }
-        (Some(_), Some(_)) => false,
+        (Some(_), _) => false,
     }
 }

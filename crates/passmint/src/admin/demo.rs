@@ -1,6 +1,5 @@
 //! The demo's clock: an integrator sees an expiry without waiting a day.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -14,7 +13,7 @@ use crate::clock::TurnableClock;
 use crate::config::parse_duration;
 
 /// The farthest one call may turn the clock.
-const FARTHEST: Duration = Duration::from_secs(10 * 365 * 86_400);
+const FARTHEST: Duration = Duration::from_hours(87600);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -23,12 +22,12 @@ struct Turn {
 }
 
 /// `POST /demo/clock {"advance":"25h"}`: turns the server's clock on; tells the new time.
-pub(super) async fn turn_clock(clock: Arc<TurnableClock>, body: Bytes) -> Response {
+pub(super) fn turn_clock(clock: &TurnableClock, body: &Bytes) -> Response {
     let wrong = |why: String| {
         let body = json!({ "detail": format!("{why}. Send {{\"advance\":\"25h\"}}.") });
         (StatusCode::BAD_REQUEST, Json(body)).into_response()
     };
-    let turn: Turn = match serde_json::from_slice(&body) {
+    let turn: Turn = match serde_json::from_slice(body) {
         Ok(turn) => turn,
         Err(error) => return wrong(error.to_string()),
     };

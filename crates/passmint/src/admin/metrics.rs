@@ -5,8 +5,8 @@ use axum::response::{IntoResponse, Response};
 
 use crate::service::Services;
 
-/// `GET /metrics` (OpenMetrics 1.0).
-pub(super) async fn scrape(services: Services) -> Response {
+/// `GET /metrics` (`OpenMetrics` 1.0).
+pub(super) fn scrape(services: &Services) -> Response {
     let hashing = services.parts.hashing.state();
     let text = services.metrics.scrape(
         hashing.queued,

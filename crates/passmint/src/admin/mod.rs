@@ -8,6 +8,7 @@ mod metrics;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 
@@ -27,11 +28,11 @@ pub fn router(
     clock: Option<Arc<TurnableClock>>,
 ) -> Router {
     let mut routes = Routes::default()
-        .plain("/metrics", "GET, HEAD, OPTIONS", get(move || metrics::scrape(services)))
+        .plain("/metrics", "GET, HEAD, OPTIONS", get(async move || metrics::scrape(&services)))
         .plain("/healthz", "GET, HEAD, OPTIONS", get(healthz))
         .plain("/readyz", "GET, HEAD, OPTIONS", get(readyz));
     if let Some(clock) = clock {
-        let turn = post(move |body| demo::turn_clock(clock, body));
+        let turn = post(async move |body: Bytes| demo::turn_clock(&clock, &body));
         routes = routes.plain("/demo/clock", "POST, OPTIONS", turn);
     }
     routes.finish(state).layer(from_fn_with_state(hosts, host::check))

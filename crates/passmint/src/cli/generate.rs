@@ -13,9 +13,8 @@ pub(super) struct Completions {
 }
 
 impl Completions {
-    pub(super) fn run(self, command: &mut Command) -> Result<()> {
+    pub(super) fn run(self, command: &mut Command) {
         clap_complete::generate(self.shell, command, "passmint", &mut std::io::stdout());
-        Ok(())
     }
 }
 

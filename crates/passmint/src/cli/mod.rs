@@ -32,7 +32,7 @@ struct Arguments {
     /// Read settings from this file instead of passmint.toml beside the data.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The folder of the embedded database; short for database.url = "sqlite://DIR/passmint.db".
+    /// The folder of the embedded database; short for database.url = "<sqlite://DIR/passmint.db>".
     #[arg(long, global = true, value_name = "DIR")]
     data: Option<PathBuf>,
     #[command(subcommand)]
@@ -85,7 +85,10 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
     let sources = Sources::from_environment(arguments.config, arguments.data);
     let done = |()| ExitCode::SUCCESS;
     match arguments.command {
-        Command::Completions(command) => command.run(&mut Arguments::command()).map(done),
+        Command::Completions(command) => {
+            command.run(&mut Arguments::command());
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Man(command) => command.run(Arguments::command()).map(done),
         Command::Config(command) => command.run(&sources).map(done),
         Command::Doctor(command) => block_on(command.run(&sources)),

@@ -101,7 +101,7 @@ pub(super) struct Set {
     /// Take all roles away.
     #[arg(long)]
     no_roles: bool,
-    /// Own claims of the user's tokens, as in org_id=7. JSON values are taken as such, anything else
+    /// Own claims of the user's tokens, as in `org_id=7`. JSON values are taken as such, anything else
     /// as text; an empty value removes the claim.
     #[arg(value_name = "CLAIM=VALUE")]
     claims: Vec<String>,

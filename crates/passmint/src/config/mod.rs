@@ -201,9 +201,9 @@ mod tests {
         let config = load(&[], "").unwrap();
         assert_eq!(config.server.listen.to_string(), "127.0.0.1:8080");
         assert_eq!(config.server.admin_listen.to_string(), "127.0.0.1:8081");
-        assert_eq!(config.tokens.access_lifetime, Duration::from_secs(86_400));
-        assert_eq!(config.sessions.reuse_interval, Duration::from_secs(60));
-        assert_eq!(config.sessions.idle_lifetime, Duration::from_secs(30 * 86_400));
+        assert_eq!(config.tokens.access_lifetime, Duration::from_hours(24));
+        assert_eq!(config.sessions.reuse_interval, Duration::from_mins(1));
+        assert_eq!(config.sessions.idle_lifetime, Duration::from_hours(720));
         assert_eq!(config.sessions.max_per_user, 1000);
         assert_eq!(config.api.invalid_credentials_status, 206);
         assert!(config.throttle.enabled);

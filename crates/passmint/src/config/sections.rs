@@ -13,9 +13,9 @@ use crate::domain::secret::SecretBytes;
 use crate::domain::session::SessionPolicy;
 
 const SECOND: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(3600);
-const DAY: Duration = Duration::from_secs(86_400);
+const MINUTE: Duration = Duration::from_mins(1);
+const HOUR: Duration = Duration::from_hours(1);
+const DAY: Duration = Duration::from_hours(24);
 
 /// `database.url` when nothing else is said: a file in the working folder.
 pub(super) const DEFAULT_DATABASE: &str = "sqlite://passmint.db";

@@ -49,7 +49,7 @@ mod tests {
             let shown = show_duration(parse_duration(text).unwrap());
             assert_eq!(parse_duration(&shown), parse_duration(text));
         }
-        assert_eq!(show_duration(Duration::from_secs(60)), "1m");
+        assert_eq!(show_duration(Duration::from_mins(1)), "1m");
         for wrong in ["60", "1.5h", "-1s", "s", "", "99999999999999999999d", "1 h"] {
             assert!(parse_duration(wrong).is_err(), "{wrong}");
         }

@@ -35,7 +35,7 @@ enum Pair {
     Es256(EcdsaKeyPair),
     EdDsa(Ed25519KeyPair),
     Rs256(Box<RsaKeyPair>),
-    Hs256(hmac::Key),
+    Hs256(Box<hmac::Key>),
 }
 
 /// A private key with its id and the encoded header that every token of it begins with.
@@ -114,7 +114,7 @@ fn parse(algorithm: Algorithm, secret: &[u8]) -> Result<Pair, SigningError> {
         )),
         Algorithm::Hs256 => {
             VerifyingKey::hs256(secret)?;
-            Pair::Hs256(hmac::Key::new(hmac::HMAC_SHA256, secret))
+            Pair::Hs256(Box::new(hmac::Key::new(hmac::HMAC_SHA256, secret)))
         }
     })
 }

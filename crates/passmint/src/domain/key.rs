@@ -86,7 +86,7 @@ impl KeyState {
 
 /// How long a new key is public before anything is signed with it: every verifier that honours the
 /// JWKS's `max-age` has it by then.
-pub const PUBLISH_AHEAD: Duration = Duration::from_secs(3600);
+pub const PUBLISH_AHEAD: Duration = Duration::from_hours(1);
 
 /// What has to happen to the keys of one use now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,15 +128,15 @@ pub fn next_step(states: &[KeyState], rotate_every: Duration, now: Timestamp) ->
 mod tests {
     use super::*;
 
-    const DAY: Duration = Duration::from_secs(86_400);
+    const DAY: Duration = Duration::from_hours(24);
 
     #[test]
     fn a_key_is_published_an_hour_before_it_signs() {
         let start = Timestamp::from_micros(1_000_000);
         let signing = KeyState::Signing { since: start };
-        let almost = start.plus(DAY * 90 - PUBLISH_AHEAD - Duration::from_secs(1));
+        let almost = start.plus(Duration::from_secs(90 * 86_400 - 3601));
         assert_eq!(next_step(&[signing], DAY * 90, almost), KeyStep::Rest);
-        let due = start.plus(DAY * 90 - PUBLISH_AHEAD);
+        let due = start.plus(Duration::from_hours(90 * 24 - 1));
         assert_eq!(next_step(&[signing], DAY * 90, due), KeyStep::Publish);
         let both = [signing, KeyState::Published { from: due.plus(PUBLISH_AHEAD) }];
         assert_eq!(next_step(&both, DAY * 90, due), KeyStep::Rest);

@@ -295,7 +295,7 @@ mod tests {
     use super::*;
 
     const SECRET: [u8; 32] = [7; 32];
-    const INTERVAL: Duration = Duration::from_secs(60);
+    const INTERVAL: Duration = Duration::from_mins(1);
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_micros(seconds * 1_000_000)

@@ -26,6 +26,7 @@ impl Timestamp {
     }
 
     /// This much later; stays inside the years 1970 to 9999.
+    #[must_use]
     pub fn plus(self, span: Duration) -> Self {
         Self::from_micros(self.0.saturating_add(micros(span)))
     }

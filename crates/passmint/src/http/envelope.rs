@@ -47,18 +47,21 @@ impl Health {
     }
 }
 
-/// What the handlers of a listener are given.
+/// What the handlers of a listener are given. One pointer: it is cloned for every layer of every
+/// request.
 #[derive(Clone)]
-pub struct PublicState {
+pub struct PublicState(Arc<Shared>);
+
+struct Shared {
     services: Services,
     health: Arc<Health>,
-    ids: Arc<RequestIds>,
+    ids: RequestIds,
 }
 
 impl PublicState {
     /// For those services.
     pub fn new(services: Services, health: Arc<Health>) -> Self {
-        Self { services, health, ids: Arc::new(RequestIds::default()) }
+        Self(Arc::new(Shared { services, health, ids: RequestIds::default() }))
     }
 }
 
@@ -73,13 +76,13 @@ macro_rules! part_of_state {
     };
 }
 
-part_of_state!(TokenService, |state| state.services.tokens.clone());
-part_of_state!(SessionService, |state| state.services.sessions.clone());
-part_of_state!(UserService, |state| state.services.users.clone());
-part_of_state!(KeyService, |state| state.services.keys.clone());
-part_of_state!(Settings, |state| Arc::clone(&state.services.settings));
-part_of_state!(Services, |state| state.services.clone());
-part_of_state!(Arc<Health>, |state| Arc::clone(&state.health));
+part_of_state!(TokenService, |state| state.0.services.tokens.clone());
+part_of_state!(SessionService, |state| state.0.services.sessions.clone());
+part_of_state!(UserService, |state| state.0.services.users.clone());
+part_of_state!(KeyService, |state| state.0.services.keys.clone());
+part_of_state!(Settings, |state| Arc::clone(&state.0.services.settings));
+part_of_state!(Services, |state| state.0.services.clone());
+part_of_state!(Arc<Health>, |state| Arc::clone(&state.0.health));
 
 /// Makes request ids: unique to the process and its number, not secret.
 struct RequestIds {
@@ -110,20 +113,20 @@ impl RequestIds {
 
 /// Wraps every request; a layer around the whole router.
 pub async fn envelope(State(state): State<PublicState>, request: Request, next: Next) -> Response {
-    let id = state.ids.of(request.headers());
-    let cors = Cors::of(&request, &state.services.settings.load());
+    let id = state.0.ids.of(request.headers());
+    let cors = Cors::of(&request, &state.0.services.settings.load());
     let http1 = request.version() <= Version::HTTP_11;
     let task_id: Arc<str> = id.to_str().unwrap_or_default().into();
 
     let mut response = REQUEST.scope(task_id, answer(request, next)).await;
 
-    state.services.metrics.response(response.status().as_u16());
+    state.0.services.metrics.response(response.status().as_u16());
     let headers = response.headers_mut();
     cors.apply(headers);
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(REQUEST_ID, id);
-    if http1 && state.health.is_draining() {
+    if http1 && state.0.health.is_draining() {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
@@ -157,8 +160,13 @@ enum Cors {
         /// `Access-Control-Allow-Origin`, when the request has an allowed origin.
         origin: Option<HeaderValue>,
         /// For a preflight: the headers it asks for.
-        preflight: Option<Option<HeaderValue>>,
+        preflight: Option<Preflight>,
     },
+}
+
+struct Preflight {
+    /// `Access-Control-Request-Headers`, allowed as asked.
+    headers: Option<HeaderValue>,
 }
 
 impl Cors {
@@ -180,7 +188,7 @@ impl Cors {
         });
         let asks = headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
         let preflight = (request.method() == Method::OPTIONS && asks)
-            .then(|| headers.get(ACCESS_CONTROL_REQUEST_HEADERS).cloned());
+            .then(|| Preflight { headers: headers.get(ACCESS_CONTROL_REQUEST_HEADERS).cloned() });
         Self::Applies { origin, preflight }
     }
 
@@ -195,11 +203,11 @@ impl Cors {
             ACCESS_CONTROL_EXPOSE_HEADERS,
             HeaderValue::from_static("Retry-After, X-Request-Id, WWW-Authenticate"),
         );
-        let Some(asked) = preflight else { return };
+        let Some(preflight) = preflight else { return };
         if let Some(methods) = headers.get(ALLOW).cloned() {
             headers.insert(ACCESS_CONTROL_ALLOW_METHODS, methods);
         }
-        if let Some(asked) = asked {
+        if let Some(asked) = preflight.headers {
             headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, asked);
         }
         headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));

@@ -29,14 +29,14 @@ pub fn public(state: PublicState) -> Router {
     let sessions = get(session::list).delete(session::end_others);
 
     Routes::default()
-        .api(&login, POST, post(token::login))
-        .api(&refresh, POST, post(token::refresh))
-        .api(&verify, POST, post(token::verify))
-        .api(&["/api/v1/me"], GET, get(user::me))
-        .api(&["/api/v1/logout"], POST, post(session::logout))
-        .api(&["/api/v1/sessions"], GET_DELETE, sessions)
-        .api(&["/api/v1/sessions/{id}"], DELETE, delete(session::end))
-        .api(&["/api/v1/password-change"], POST, post(user::change_password))
+        .api(&login, POST, &post(token::login))
+        .api(&refresh, POST, &post(token::refresh))
+        .api(&verify, POST, &post(token::verify))
+        .api(&["/api/v1/me"], GET, &get(user::me))
+        .api(&["/api/v1/logout"], POST, &post(session::logout))
+        .api(&["/api/v1/sessions"], GET_DELETE, &sessions)
+        .api(&["/api/v1/sessions/{id}"], DELETE, &delete(session::end))
+        .api(&["/api/v1/password-change"], POST, &post(user::change_password))
         .plain("/.well-known/jwks.json", GET, get(key::jwks))
         .plain("/healthz", GET, get(health::healthz))
         .plain("/readyz", GET, get(health::readyz))
@@ -54,7 +54,7 @@ impl Routes {
         mut self,
         paths: &[&str],
         allow: &'static str,
-        methods: MethodRouter<PublicState>,
+        methods: &MethodRouter<PublicState>,
     ) -> Self {
         for path in paths {
             self = self.plain(path, allow, methods.clone());

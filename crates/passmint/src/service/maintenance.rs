@@ -15,7 +15,7 @@ const ROUND: Duration = Duration::from_secs(30);
 const BATCH: u32 = 500;
 const PAUSE: Duration = Duration::from_millis(50);
 /// How much longer than an access token a revocation is kept: `iat` may lie this far ahead.
-const MARGIN: Duration = Duration::from_secs(120);
+const MARGIN: Duration = Duration::from_mins(2);
 
 /// Runs rounds until it is dropped.
 pub struct Maintenance {

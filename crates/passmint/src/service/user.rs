@@ -98,15 +98,12 @@ impl UserService {
         let username = Username::for_new_user(&add.username)?;
         check_roles(&add.roles)?;
         check_text("email", &add.email)?;
-        let (password, generated) = match add.password {
-            Some(password) => {
-                self.check_password(&password, &username)?;
-                (password, None)
-            }
-            None => {
-                let text = random::password().map_err(Failure::internal)?;
-                (Password::new(text.clone()), Some(text))
-            }
+        let (password, generated) = if let Some(password) = add.password {
+            self.check_password(&password, &username)?;
+            (password, None)
+        } else {
+            let text = random::password().map_err(Failure::internal)?;
+            (Password::new(text.clone()), Some(text))
         };
         Ok((self.add_unchecked(username, password, add.email, add.roles).await?, generated))
     }
@@ -157,7 +154,7 @@ impl UserService {
             roles: set.roles,
             claims: (claims != user.claims).then_some(claims),
         };
-        self.done(self.0.store.change_user(user.id, change).await?)
+        done(self.0.store.change_user(user.id, change).await?)
     }
 
     /// Sets a password on an operator's word and ends all sessions; a generated one is told once.
@@ -167,19 +164,16 @@ impl UserService {
         password: Option<Password>,
     ) -> Result<Option<String>, UserError> {
         let user = self.find(name).await?;
-        let (password, generated) = match password {
-            Some(password) => {
-                self.check_password(&password, &user.username)?;
-                (password, None)
-            }
-            None => {
-                let text = random::password().map_err(Failure::internal)?;
-                (Password::new(text.clone()), Some(text))
-            }
+        let (password, generated) = if let Some(password) = password {
+            self.check_password(&password, &user.username)?;
+            (password, None)
+        } else {
+            let text = random::password().map_err(Failure::internal)?;
+            (Password::new(text.clone()), Some(text))
         };
         let hash = self.0.hashing.hash(password, self.max_wait()).await?;
         let change = PasswordChange { user: user.id, hash, expected_version: None, keep: None };
-        self.done(self.0.store.change_password(change).await?)?;
+        done(self.0.store.change_password(change).await?)?;
         Ok(generated)
     }
 
@@ -214,23 +208,19 @@ impl UserService {
     /// Disables a user, ending all sessions.
     pub async fn disable(&self, name: &str) -> Result<(), UserError> {
         let user = self.find(name).await?;
-        self.done(self.0.store.set_disabled(user.id, true).await?)
+        done(self.0.store.set_disabled(user.id, true).await?)
     }
 
     /// Lets a disabled user log in again. What was ended stays ended.
     pub async fn enable(&self, name: &str) -> Result<(), UserError> {
         let user = self.find(name).await?;
-        self.done(self.0.store.set_disabled(user.id, false).await?)
+        done(self.0.store.set_disabled(user.id, false).await?)
     }
 
     /// Deletes a user, ending all sessions.
     pub async fn delete(&self, name: &str) -> Result<(), UserError> {
         let user = self.find(name).await?;
-        self.done(self.0.store.delete_user(user.id).await?)
-    }
-
-    fn done(&self, done: bool) -> Result<(), UserError> {
-        if done { Ok(()) } else { Err(UserError::Unknown) }
+        done(self.0.store.delete_user(user.id).await?)
     }
 
     fn check_password(&self, password: &Password, name: &Username) -> Result<(), WeakPassword> {
@@ -241,6 +231,11 @@ impl UserService {
     fn max_wait(&self) -> std::time::Duration {
         self.0.settings.load().login.max_wait
     }
+}
+
+/// The store found no such user any more.
+fn done(done: bool) -> Result<(), UserError> {
+    if done { Ok(()) } else { Err(UserError::Unknown) }
 }
 
 fn check_roles(roles: &[String]) -> Result<(), UserError> {

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::sync::oneshot;
 
 use crate::domain::key::{KeyState, KeyUse};
 use crate::domain::revocation::RevocationEntry;
@@ -110,6 +111,33 @@ pub enum Rotation {
     Dead,
 }
 
+/// The outcome of a write that has been executed but may not be durable yet. It can be looked at to
+/// prepare an answer; to have it, and to give the answer, the commit must be awaited.
+#[derive(Debug)]
+pub struct Uncommitted<T> {
+    outcome: T,
+    committed: oneshot::Receiver<Result<(), StoreError>>,
+}
+
+impl<T> Uncommitted<T> {
+    /// An outcome whose commit `committed` will tell of.
+    pub fn new(outcome: T, committed: oneshot::Receiver<Result<(), StoreError>>) -> Self {
+        Self { outcome, committed }
+    }
+
+    /// What will hold if the commit succeeds.
+    pub fn peek(&self) -> &T {
+        &self.outcome
+    }
+
+    /// Waits until it is durable.
+    pub async fn committed(self) -> Result<T, StoreError> {
+        let lost = |_| StoreError::Failed("the writer has ended".to_owned());
+        self.committed.await.map_err(lost)??;
+        Ok(self.outcome)
+    }
+}
+
 /// Which live sessions to end.
 #[derive(Clone, Copy, Debug)]
 pub enum Sessions {
@@ -130,8 +158,12 @@ pub trait SessionStore: Send + Sync {
     /// login saw; `None` otherwise. Over `max_per_user`, the sessions that give way end as `evicted`.
     async fn start_session(&self, start: StartSession) -> Result<Option<Lineage>, StoreError>;
 
-    /// Exchanges a refresh token by one conditional write.
-    async fn rotate_refresh(&self, rotate: RotateRefresh) -> Result<Rotation, StoreError>;
+    /// Exchanges a refresh token by one conditional write. Returns when that has been executed, so
+    /// that the new tokens can be signed while the commit is under way.
+    async fn rotate_refresh(
+        &self,
+        rotate: RotateRefresh,
+    ) -> Result<Uncommitted<Rotation>, StoreError>;
 
     /// Ends live sessions; how many.
     async fn end_sessions(&self, which: Sessions, reason: EndReason) -> Result<u64, StoreError>;

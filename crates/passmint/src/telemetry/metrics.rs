@@ -137,6 +137,8 @@ impl Default for Metrics {
         let hash_seconds = Gauge::default();
         registry.register("sessions_ended", "Sessions ended by request, by reason", ended.clone());
         registry.register("http_responses", "HTTP answers by status", responses.family.clone());
+        registry.register("store_commits", "Durable commits of the store", commits.clone());
+        registry.register("store_writes", "Writes that those commits carried", writes.clone());
         registry.register(
             "hashing_queue_length",
             "Logins that wait for a hash",
@@ -199,7 +201,7 @@ impl Metrics {
         self.writes.inc_by(writes);
     }
 
-    /// The text that Prometheus scrapes (OpenMetrics 1.0), with the gauges set to those values.
+    /// The text that Prometheus scrapes (`OpenMetrics` 1.0), with the gauges set to those values.
     pub fn scrape(&self, queued: usize, hash_seconds: f64, revocations: usize) -> String {
         self.hashing_queue.set(i64::try_from(queued).unwrap_or(i64::MAX));
         self.hash_seconds.set(hash_seconds);

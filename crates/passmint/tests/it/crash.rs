@@ -43,15 +43,12 @@ fn write_until_killed(server: &Server, stop: &AtomicBool, acknowledged: &mut Ack
             acknowledged.live.push(pair);
             continue;
         }
-        match send(post("/api/v1/logout/").jwt(&pair.token)) {
-            Some(answer) => {
-                assert_eq!(answer.status, 204);
-                acknowledged.ended.push(pair);
-            }
-            None => {
-                acknowledged.unknown.push(pair);
-                return;
-            }
+        if let Some(answer) = send(post("/api/v1/logout/").jwt(&pair.token)) {
+            assert_eq!(answer.status, 204);
+            acknowledged.ended.push(pair);
+        } else {
+            acknowledged.unknown.push(pair);
+            return;
         }
     }
 }

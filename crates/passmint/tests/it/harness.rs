@@ -228,6 +228,7 @@ impl Server {
     }
 
     /// Sends a request to the public listener; refusals are kept for `secrets`.
+    #[expect(clippy::needless_pass_by_value, reason = "tests read better without references")]
     pub(crate) fn send(&self, request: Request) -> Answer {
         let answer = request.try_send(self.public).unwrap();
         if answer.status != 200 {

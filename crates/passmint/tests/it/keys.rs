@@ -53,7 +53,7 @@ fn a_new_key_is_published_an_hour_before_it_signs() {
     assert_eq!(jwks(&server).len(), 2);
     assert_eq!(header(&login())["kid"], header(&old)["kid"]);
     server.advance("61m");
-    let new = wait_for(|| login(), |pair| header(pair)["kid"] == kid.as_str());
+    let new = wait_for(login, |pair| header(pair)["kid"] == kid.as_str());
     assert_eq!(server.me(&old.token).status, 200, "the old key still verifies");
     assert_eq!(server.me(&new.token).status, 200);
     server.advance("25h");

@@ -3,7 +3,13 @@
 //! Every test starts the real binary on a folder of its own and talks to it over real sockets
 //! (`harness`). What a server wrote (log, database, metrics, refusals) and every secret it handled is
 //! kept for the last test of a run, `secrets`.
-#![expect(clippy::indexing_slicing, reason = "a test may fail by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may fail by panicking"
+)]
 
 mod architecture;
 mod clients;

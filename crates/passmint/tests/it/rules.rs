@@ -21,9 +21,11 @@ fn credentials_form() -> String {
 fn multipart(fields: &[(&str, &str)]) -> Request {
     let mut body = String::new();
     for (name, value) in fields {
-        body += &format!(
-            "--edge\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n"
-        );
+        for part in
+            ["--edge\r\nContent-Disposition: form-data; name=\"", name, "\"\r\n\r\n", value, "\r\n"]
+        {
+            body.push_str(part);
+        }
     }
     post(LOGIN).body("multipart/form-data; boundary=edge", body + "--edge--\r\n")
 }

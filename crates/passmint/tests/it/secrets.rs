@@ -10,17 +10,18 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::harness::kept;
 
+/// Keys that a test made for the server to import are meant to be there.
+fn is_key_file(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "key" || extension == "pem")
+}
+
 fn files(folder: &Path, into: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         if path.is_dir() {
             files(&path, into);
-        } else if !name.contains("master.key")
-            && !name.ends_with(".key")
-            && !name.ends_with(".pem")
-            && name != "secret"
-        {
+        } else if !name.contains("master.key") && !is_key_file(&path) && name != "secret" {
             into.push(path);
         }
     }

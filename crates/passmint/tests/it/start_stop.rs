@@ -24,7 +24,7 @@ fn the_banners_calls_work_when_pasted() {
     let folder = fresh_folder("banner");
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let script = format!(
-        r#"
+        r"
         set -eu
         PASSMINT_SERVER__LISTEN={free} PASSMINT_SERVER__ADMIN_LISTEN=127.0.0.1:0 {binary} demo > banner 2> errors &
         SERVER=$!
@@ -32,7 +32,7 @@ fn the_banners_calls_work_when_pasted() {
         for i in $(seq 100); do grep -q Ctrl-C banner && break; sleep 0.05; done
         grep -E '^    [A-Zce]' banner > calls
         . ./calls
-        "#,
+        ",
         binary = crate::harness::PASSMINT,
     );
     let output = Command::new("bash").arg("-c").arg(script).current_dir(&folder).output().unwrap();
@@ -69,11 +69,11 @@ fn the_demos_data_can_be_kept() {
 fn the_demos_own_folder_goes_with_it() {
     let folder = fresh_folder("temporary");
     let script = format!(
-        r#"
+        r"
         TMPDIR=$PWD PASSMINT_SERVER__LISTEN=127.0.0.1:0 PASSMINT_SERVER__ADMIN_LISTEN=127.0.0.1:0 {} demo > banner &
         for i in $(seq 100); do grep -q Ctrl-C banner && break; sleep 0.05; done
         ls -d .tmp*; kill $!; wait $!; ls -d .tmp*
-        "#,
+        ",
         crate::harness::PASSMINT
     );
     let output = Command::new("bash").arg("-c").arg(script).current_dir(&folder).output().unwrap();

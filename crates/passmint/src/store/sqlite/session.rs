@@ -16,7 +16,7 @@ use crate::domain::time::{Timestamp, micros};
 use crate::domain::user::{User, UserId};
 use crate::store::{
     Lineage, RotateRefresh, Rotation, SessionStore, Sessions, StartSession, StoreError,
-    SweepSessions, SweptSessions,
+    SweepSessions, SweptSessions, Uncommitted,
 };
 
 type Sql<T> = Result<T, rusqlite::Error>;
@@ -27,7 +27,10 @@ impl SessionStore for SqliteStore {
         self.writer.write(move |write| start_session(write, &start)).await
     }
 
-    async fn rotate_refresh(&self, rotate: RotateRefresh) -> Result<Rotation, StoreError> {
+    async fn rotate_refresh(
+        &self,
+        rotate: RotateRefresh,
+    ) -> Result<Uncommitted<Rotation>, StoreError> {
         self.writer.write_hot(move |write| rotate_refresh(write, &rotate)).await
     }
 

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use crate::clock::Clock;
 use crate::domain::revocation::{Revocation, RevocationEntry};
 use crate::domain::time::{Timestamp, micros};
-use crate::store::{CommitSink, StoreError};
+use crate::store::{CommitSink, StoreError, Uncommitted};
 
 /// How many jobs one commit may carry.
 const MAX_BATCH: usize = 128;
@@ -78,7 +78,6 @@ trait Job: Send {
 }
 
 struct Pending<F, T> {
-    scope: Scope,
     work: Option<F>,
     outcome: Option<Result<T, StoreError>>,
     answer: oneshot::Sender<Result<T, StoreError>>,
@@ -90,7 +89,7 @@ where
     T: Send,
 {
     fn scope(&self) -> Scope {
-        self.scope
+        Scope::Several
     }
 
     fn run(&mut self, write: &mut Write<'_>) -> bool {
@@ -111,6 +110,53 @@ where
         };
         // A caller that went away has nobody to tell; what was committed stays committed.
         drop(self.answer.send(outcome));
+    }
+}
+
+/// A job of the hot path: its caller hears of the outcome before the commit, and of the commit apart.
+struct Early<F, T> {
+    work: Option<F>,
+    executed: Option<oneshot::Sender<Result<Uncommitted<T>, StoreError>>>,
+    committed: Option<oneshot::Sender<Result<(), StoreError>>>,
+}
+
+impl<F, T> Job for Early<F, T>
+where
+    F: FnOnce(&mut Write<'_>) -> Result<T, rusqlite::Error> + Send,
+    T: Send,
+{
+    fn scope(&self) -> Scope {
+        Scope::Single
+    }
+
+    fn run(&mut self, write: &mut Write<'_>) -> bool {
+        let (Some(work), Some(executed)) = (self.work.take(), self.executed.take()) else {
+            return false;
+        };
+        match work(write) {
+            Ok(outcome) => {
+                let (sender, committed) = oneshot::channel();
+                self.committed = Some(sender);
+                drop(executed.send(Ok(Uncommitted::new(outcome, committed))));
+                true
+            }
+            Err(error) => {
+                drop(executed.send(Err(error.into())));
+                false
+            }
+        }
+    }
+
+    fn finish(self: Box<Self>, commit_failure: Option<&str>) {
+        let outcome = match commit_failure {
+            None => Ok(()),
+            Some(cause) => Err(StoreError::Unavailable(cause.to_owned())),
+        };
+        // Without `committed` the job failed or did not run: its caller hears that, or that
+        // `executed` was dropped.
+        if let Some(committed) = self.committed {
+            drop(committed.send(outcome));
+        }
     }
 }
 
@@ -141,37 +187,41 @@ impl Writer {
         Arc::clone(&self.commits)
     }
 
-    /// Runs several statements as one: all of them or none.
+    /// Runs several statements as one, all of them or none; returns when they are durable.
     pub(super) async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         F: FnOnce(&mut Write<'_>) -> Result<T, rusqlite::Error> + Send + 'static,
         T: Send + 'static,
     {
-        self.submit(Scope::Several, work).await
-    }
-
-    /// Runs work whose failure may fail its whole batch: the hot path, without a savepoint.
-    pub(super) async fn write_hot<T, F>(&self, work: F) -> Result<T, StoreError>
-    where
-        F: FnOnce(&mut Write<'_>) -> Result<T, rusqlite::Error> + Send + 'static,
-        T: Send + 'static,
-    {
-        self.submit(Scope::Single, work).await
-    }
-
-    async fn submit<T, F>(&self, scope: Scope, work: F) -> Result<T, StoreError>
-    where
-        F: FnOnce(&mut Write<'_>) -> Result<T, rusqlite::Error> + Send + 'static,
-        T: Send + 'static,
-    {
         let (answer, receiver) = oneshot::channel();
-        let job = Pending { scope, work: Some(work), outcome: None, answer };
-        self.jobs.try_send(Box::new(job)).map_err(|refused| match refused {
-            TrySendError::Full(_) => StoreError::Unavailable("too many writes wait".to_owned()),
-            TrySendError::Disconnected(_) => StoreError::Failed("the writer has ended".to_owned()),
-        })?;
-        receiver.await.map_err(|_| StoreError::Failed("the writer has ended".to_owned()))?
+        self.submit(Box::new(Pending { work: Some(work), outcome: None, answer }))?;
+        receiver.await.map_err(|_| ended())?
     }
+
+    /// Runs work whose failure may fail its whole batch: the hot path, without a savepoint. Returns
+    /// when it is executed; the commit is still to be awaited.
+    pub(super) async fn write_hot<T, F>(&self, work: F) -> Result<Uncommitted<T>, StoreError>
+    where
+        F: FnOnce(&mut Write<'_>) -> Result<T, rusqlite::Error> + Send + 'static,
+        T: Send + 'static,
+    {
+        let (sender, executed) = oneshot::channel();
+        let job = Early { work: Some(work), executed: Some(sender), committed: None };
+        self.submit(Box::new(job))?;
+        executed.await.map_err(|_| ended())?
+    }
+
+    fn submit(&self, job: Box<dyn Job>) -> Result<(), StoreError> {
+        self.jobs.try_send(job).map_err(|refused| match refused {
+            TrySendError::Full(_) => StoreError::Unavailable("too many writes wait".to_owned()),
+            TrySendError::Disconnected(_) => ended(),
+        })
+    }
+}
+
+/// A job was dropped without an answer: its batch failed before its turn, or the thread is gone.
+fn ended() -> StoreError {
+    StoreError::Unavailable("the batch of writes failed".to_owned())
 }
 
 struct Batches {

@@ -1,5 +1,7 @@
 //! Tokens: logging in, refreshing, verifying (contract sections 1 to 5).
 
+mod issue;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,9 +10,8 @@ use aws_lc_rs::digest;
 use passmint_verify::{Claims, Rejection, Rules};
 use quick_cache::sync::Cache;
 
+use self::issue::Issuer;
 use super::{Failure, Parts, Shed};
-use crate::config::Config;
-use crate::crypto::access_token::AccessClaims;
 use crate::crypto::hasher::Verification;
 use crate::crypto::key_ring::KeyRing;
 use crate::crypto::random;
@@ -28,7 +29,7 @@ const REMEMBERED_TOKENS: usize = 32_768;
 
 /// How long after a session began its access tokens may be renewed by themselves
 /// (`sessions.refresh_with_access_token`), as the original's first version allowed.
-const RENEWABLE_FOR: Duration = Duration::from_secs(7 * 86_400);
+const RENEWABLE_FOR: Duration = Duration::from_hours(168);
 
 /// A login.
 #[derive(Debug)]
@@ -147,26 +148,25 @@ impl TokenService {
         };
         let rehash = better.map(|better| (credentials.hash.clone(), better));
         let secret = SessionSecret::new(random::bytes().map_err(Failure::internal)?);
-        let ring = parts.ring.load_full();
+        let issuer = Issuer { ring: parts.ring.load_full(), config };
         let start = StartSession {
             rehash,
             address: login.address,
             user_agent: login.user_agent,
-            ..self.start(&credentials, &secret, &ring, &config)?
+            ..self.start(&credentials, &secret, &issuer)?
         };
         let lineage = parts.store.start_session(start).await.map_err(Failure::from)?;
         // The user was disabled or got another password while the hash was computed.
         let lineage = lineage.ok_or(LoginError::Refused)?;
         let now = lineage.session.rotated_at;
-        Ok(self.pair(&lineage, &secret, now, &ring, &config)?)
+        Ok(issuer.pair(&lineage, &secret, now)?)
     }
 
     fn start(
         &self,
         credentials: &Credentials,
         secret: &SessionSecret,
-        ring: &KeyRing,
-        config: &Config,
+        issuer: &Issuer,
     ) -> Result<StartSession, Failure> {
         let random = random::bytes().map_err(Failure::internal)?;
         Ok(StartSession {
@@ -175,10 +175,10 @@ impl TokenService {
             epoch: credentials.user.epoch,
             password_version: credentials.user.password_version,
             secret_hash: secret.hash(),
-            refresh_key: ring.refresh_key,
+            refresh_key: issuer.ring.refresh_key,
             address: None,
             user_agent: String::new(),
-            policy: config.sessions.policy(),
+            policy: issuer.config.sessions.policy(),
             rehash: None,
         })
     }
@@ -202,54 +202,59 @@ impl TokenService {
 
     async fn try_refresh(&self, text: &str, address: Option<IpAddr>) -> Result<Pair, RefreshError> {
         let parts = &self.parts;
-        let ring = parts.ring.load_full();
-        let config = parts.settings.load_full();
-        let token = RefreshToken::decode(text, |number| ring.refresh(number))
+        let issuer = Issuer { ring: parts.ring.load_full(), config: parts.settings.load_full() };
+        let token = RefreshToken::decode(text, |number| issuer.ring.refresh(number))
             .ok_or(RefreshError::Refused)?;
         if parts.clock.now() >= token.expires_at {
             return Err(RefreshError::Expired);
         }
-        let rotation = parts
+        let executed = parts
             .store
             .rotate_refresh(RotateRefresh {
                 session: token.session,
                 generation: token.generation,
                 issued_at: token.issued_at,
                 secret_hash: token.secret.hash(),
-                refresh_key: ring.refresh_key,
+                refresh_key: issuer.ring.refresh_key,
                 address,
-                policy: config.sessions.policy(),
+                policy: issuer.config.sessions.policy(),
             })
             .await
             .map_err(Failure::from)?;
-        match rotation {
+        // Signed while the commit is under way; nobody sees it before that is done.
+        let pair = match executed.peek() {
             Rotation::Rotated(lineage) => {
-                parts.metrics.refresh(RefreshOutcome::Rotated);
-                let now = lineage.session.rotated_at;
-                Ok(self.pair(&lineage, &token.secret, now, &ring, &config)?)
+                Some(issuer.pair(lineage, &token.secret, lineage.session.rotated_at))
             }
             Rotation::Replayed(lineage) => {
-                parts.metrics.refresh(RefreshOutcome::Replayed);
-                let now = parts.clock.now();
-                Ok(self.pair(&lineage, &token.secret, now, &ring, &config)?)
+                Some(issuer.pair(lineage, &token.secret, parts.clock.now()))
             }
+            _ => None,
+        };
+        let outcome = executed.committed().await.map_err(Failure::from)?;
+        self.note_rotation(&outcome, token.session);
+        Ok(pair.ok_or(RefreshError::Refused)??)
+    }
+
+    /// Counts what became of a refresh token, and says aloud what an operator should hear.
+    fn note_rotation(&self, outcome: &Rotation, session: SessionId) {
+        let metrics = &self.parts.metrics;
+        match outcome {
+            Rotation::Rotated(_) => metrics.refresh(RefreshOutcome::Rotated),
+            Rotation::Replayed(_) => metrics.refresh(RefreshOutcome::Replayed),
             Rotation::Reused => {
-                let session = token.session;
                 tracing::warn!(%session, "a replaced refresh token was used again: session ended");
-                parts.metrics.refresh(RefreshOutcome::ReuseDetected);
-                Err(RefreshError::Refused)
+                metrics.refresh(RefreshOutcome::ReuseDetected);
             }
             Rotation::StateLost => {
-                let session = token.session;
                 tracing::error!(
                     %session,
                     "a refresh token is newer than the database: the database lost commits, was an \
                      old copy put back? The session was ended"
                 );
-                parts.metrics.refresh(RefreshOutcome::StateLost);
-                Err(RefreshError::Refused)
+                metrics.refresh(RefreshOutcome::StateLost);
             }
-            Rotation::Dead => Err(RefreshError::Refused),
+            Rotation::Dead => {}
         }
     }
 
@@ -275,70 +280,9 @@ impl TokenService {
         let id = random::bytes::<16>().map_err(Failure::internal)?;
         let id = format!("{:032x}", u128::from_be_bytes(id));
         let lineage = Lineage { session, user };
-        let config = parts.settings.load_full();
-        let (token, _) = self.access_token(&lineage, &id, now, &parts.ring.load(), &config)?;
+        let issuer = Issuer { ring: parts.ring.load_full(), config: parts.settings.load_full() };
+        let (token, _) = issuer.access_token(&lineage, &id, now)?;
         Ok(token)
-    }
-
-    /// The pair of the lineage's current generation; `now` is only for the seconds that are left.
-    fn pair(
-        &self,
-        lineage: &Lineage,
-        secret: &SessionSecret,
-        now: Timestamp,
-        ring: &KeyRing,
-        config: &Config,
-    ) -> Result<Pair, Failure> {
-        let session = &lineage.session;
-        let id = secret.token_id(session.id, session.generation);
-        let (token, expires_at) =
-            self.access_token(lineage, &id, session.rotated_at, ring, config)?;
-        let key = ring
-            .refresh(session.refresh_key)
-            .ok_or_else(|| Failure::internal("the session's refresh key is gone"))?;
-        let refresh_token = RefreshToken {
-            key: session.refresh_key,
-            session: session.id,
-            generation: session.generation,
-            issued_at: session.rotated_at,
-            expires_at: session.refresh_expires_at,
-            secret: secret.clone(),
-        };
-        Ok(Pair {
-            token,
-            refresh_token: refresh_token.encode(key),
-            expires_in: expires_at - now.seconds(),
-            refresh_expires_in: session.refresh_expires_at.seconds() - now.seconds(),
-        })
-    }
-
-    /// An access token of the lineage's current generation and its `exp`. It does not outlive the
-    /// session's `max_lifetime`.
-    fn access_token(
-        &self,
-        lineage: &Lineage,
-        id: &str,
-        issued_at: Timestamp,
-        ring: &KeyRing,
-        config: &Config,
-    ) -> Result<(String, i64), Failure> {
-        let session = &lineage.session;
-        let end = session.created_at.plus(config.sessions.max_lifetime);
-        let expires_at = issued_at.plus(config.tokens.access_lifetime).min(end).seconds();
-        let claims = AccessClaims {
-            issuer: &config.server.issuer,
-            audience: config.tokens.audience.as_deref(),
-            user: &lineage.user,
-            session: session.id,
-            generation: session.generation,
-            id,
-            issued_at,
-            expires_at,
-            session_began_at: session.created_at,
-        };
-        let json = claims.to_json().map_err(Failure::internal)?;
-        let token = ring.signing.sign(&json).map_err(Failure::internal)?;
-        Ok((token, expires_at))
     }
 
     /// Whether `token` counts now. A token seen before is recognised by its SHA-256; the revocation
