@@ -1,1 +1,344 @@
 //! The contract of a store as tests, races included. Every kind of store runs them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::sqlite::{DatabaseLock, SqliteStore};
+use super::*;
+use crate::clock::{Clock as _, StandingClock};
+use crate::domain::revocation::Revocation;
+use crate::domain::secret::PasswordHash;
+
+const SECRET: [u8; 32] = [7; 32];
+const MINUTE: Duration = Duration::from_mins(1);
+
+/// A store with its clock and what it told about commits.
+struct World {
+    store: Arc<dyn Store>,
+    clock: Arc<StandingClock>,
+    told: Arc<Told>,
+    _folder: tempfile::TempDir,
+}
+
+#[derive(Default)]
+struct Told {
+    revoked: Mutex<Vec<Revocation>>,
+    commits: Mutex<Vec<usize>>,
+}
+
+impl CommitSink for Told {
+    fn revoked(&self, entries: &[RevocationEntry]) {
+        self.revoked.lock().extend(entries.iter().map(|entry| entry.revocation));
+    }
+
+    fn committed(&self, writes: usize) {
+        self.commits.lock().push(writes);
+    }
+}
+
+fn world() -> World {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(StandingClock::at(Timestamp::from_micros(1_800_000_000_000_000)));
+    let told = Arc::new(Told::default());
+    let lock = DatabaseLock::acquire(&folder.path().join("test.db")).unwrap();
+    let store = SqliteStore::open(lock, Arc::clone(&clock) as _, Arc::clone(&told) as _).unwrap();
+    World { store: Arc::new(store), clock, told, _folder: folder }
+}
+
+fn policy() -> SessionPolicy {
+    SessionPolicy {
+        reuse_interval: MINUTE,
+        idle_lifetime: Duration::from_hours(1),
+        max_lifetime: Duration::from_hours(3),
+        max_per_user: 100,
+        end_access_token_on_refresh: false,
+    }
+}
+
+impl World {
+    async fn add_user(&self, name: &str) -> UserId {
+        let hash = PasswordHash::new("first hash".to_owned());
+        let username = Username::canonical(name);
+        let user = NewUser { username, hash, email: String::new(), roles: Vec::new() };
+        match self.store.add_user(user).await.unwrap() {
+            Added::User(id) => id,
+            Added::NameTaken => panic!("{name} is taken"),
+        }
+    }
+
+    fn start_of(&self, user: UserId, number: u8) -> StartSession {
+        StartSession {
+            id: SessionId::new(self.clock.now(), &[number; 10]),
+            user,
+            epoch: 0,
+            password_version: 0,
+            secret_hash: SECRET,
+            refresh_key: 1,
+            address: None,
+            user_agent: String::new(),
+            policy: policy(),
+            rehash: None,
+        }
+    }
+
+    async fn start(&self, user: UserId, number: u8) -> SessionId {
+        let started = self.store.start_session(self.start_of(user, number)).await.unwrap();
+        started.expect("the session did not start").session.id
+    }
+
+    async fn rotate(&self, session: SessionId, generation: u32) -> Rotation {
+        let rotate = RotateRefresh {
+            session,
+            generation,
+            issued_at: self.clock.now(),
+            secret_hash: SECRET,
+            refresh_key: 1,
+            address: None,
+            policy: policy(),
+        };
+        self.store.rotate_refresh(rotate).await.unwrap().committed().await.unwrap()
+    }
+
+    async fn reason(&self, id: SessionId) -> Option<EndReason> {
+        let (session, _) = self.store.session(id).await.unwrap().unwrap();
+        session.ended.map(|(_, reason)| reason)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_many_racing_rotations_wins() {
+    let world = Arc::new(world());
+    let user = world.add_user("asha").await;
+    let session = world.start(user, 1).await;
+    for generation in 0..50 {
+        let racers: Vec<_> = (0..20)
+            .map(|_| {
+                let world = Arc::clone(&world);
+                tokio::spawn(async move { world.rotate(session, generation).await })
+            })
+            .collect();
+        let mut rotated = 0;
+        for racer in racers {
+            match racer.await.unwrap() {
+                Rotation::Rotated(lineage) | Rotation::Replayed(lineage)
+                    if lineage.session.generation != generation + 1 =>
+                {
+                    panic!("generation {}", lineage.session.generation)
+                }
+                Rotation::Rotated(_) => rotated += 1,
+                Rotation::Replayed(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(rotated, 1);
+    }
+    assert!(world.told.revoked.lock().is_empty());
+}
+
+#[tokio::test]
+async fn rotation_sets_anchor_and_expiry_as_the_domain_reads_them() {
+    let world = world();
+    let user = world.add_user("asha").await;
+    let session = world.start(user, 1).await;
+    let rotated = |rotation| match rotation {
+        Rotation::Rotated(lineage) => lineage.session,
+        other => panic!("{other:?}"),
+    };
+    let begin = world.clock.now();
+    world.clock.advance(Duration::from_secs(10));
+    let first = rotated(world.rotate(session, 0).await);
+    assert_eq!(
+        (first.anchor.generation, first.anchor.at),
+        (0, begin.plus(Duration::from_secs(10)))
+    );
+    world.clock.advance(Duration::from_secs(50));
+    let second = rotated(world.rotate(session, 1).await);
+    assert_eq!(second.anchor, first.anchor, "a quick rotation keeps the anchor");
+    world.clock.advance(Duration::from_secs(61));
+    let third = rotated(world.rotate(session, 2).await);
+    assert_eq!((third.anchor.generation, third.anchor.at), (2, world.clock.now()));
+    assert_eq!(third.refresh_expires_at, world.clock.now().plus(Duration::from_hours(1)));
+    world.clock.advance(Duration::from_mins(50));
+    rotated(world.rotate(session, 3).await);
+    world.clock.advance(Duration::from_mins(50));
+    rotated(world.rotate(session, 4).await);
+    world.clock.advance(Duration::from_mins(50));
+    let last = rotated(world.rotate(session, 5).await);
+    assert_eq!(last.refresh_expires_at, begin.plus(Duration::from_hours(3)));
+}
+
+#[tokio::test]
+async fn theft_and_lost_state_end_the_session_and_are_told() {
+    let world = world();
+    let user = world.add_user("asha").await;
+    let (stolen, ahead) = (world.start(user, 1).await, world.start(user, 2).await);
+    world.rotate(stolen, 0).await;
+    world.clock.advance(MINUTE * 3);
+    assert!(matches!(world.rotate(stolen, 0).await, Rotation::Reused));
+    assert!(matches!(world.rotate(stolen, 1).await, Rotation::Dead));
+    assert!(matches!(world.rotate(ahead, 5).await, Rotation::StateLost));
+    assert_eq!(world.reason(stolen).await, Some(EndReason::ReuseDetected));
+    assert_eq!(world.reason(ahead).await, Some(EndReason::StateLost));
+    let told = world.told.revoked.lock().clone();
+    assert_eq!(told, [Revocation::Session(stolen), Revocation::Session(ahead)]);
+    let kept = world.store.revocations().await.unwrap();
+    assert_eq!(kept.iter().map(|entry| entry.revocation).collect::<Vec<_>>(), told);
+}
+
+#[tokio::test]
+async fn a_stale_login_starts_no_session() {
+    let world = world();
+    let user = world.add_user("asha").await;
+    let stale = |change: fn(&mut StartSession)| {
+        let mut start = world.start_of(user, 1);
+        change(&mut start);
+        start
+    };
+    for start in
+        [stale(|s| s.epoch = 1), stale(|s| s.password_version = 1), stale(|s| s.user = UserId(99))]
+    {
+        assert!(world.store.start_session(start).await.unwrap().is_none());
+    }
+    world.store.set_disabled(user, true).await.unwrap();
+    assert!(world.store.start_session(stale(|s| s.epoch = 1)).await.unwrap().is_none());
+    world.store.set_disabled(user, false).await.unwrap();
+    assert!(world.store.start_session(stale(|s| s.epoch = 1)).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_rehash_replaces_only_the_hash_that_was_verified() {
+    let world = world();
+    let user = world.add_user("asha").await;
+    let hash = |text: &str| PasswordHash::new(text.to_owned());
+    let stored = async || world.store.credentials_of(user).await.unwrap().unwrap().hash;
+    let mut start = world.start_of(user, 1);
+    start.rehash = Some((hash("another hash"), hash("better")));
+    world.store.start_session(start).await.unwrap();
+    assert!(stored().await == hash("first hash"));
+    let mut start = world.start_of(user, 2);
+    start.rehash = Some((hash("first hash"), hash("better")));
+    world.store.start_session(start).await.unwrap();
+    assert!(stored().await == hash("better"));
+}
+
+#[tokio::test]
+async fn names_that_differ_only_in_case_collide_and_ids_are_not_reused() {
+    let world = world();
+    let first = world.add_user("asha").await;
+    let user = |name: &str| NewUser {
+        username: Username::canonical(name),
+        hash: PasswordHash::new(String::new()),
+        email: String::new(),
+        roles: Vec::new(),
+    };
+    assert_eq!(world.store.add_user(user("ASHA")).await.unwrap(), Added::NameTaken);
+    assert!(world.store.delete_user(first).await.unwrap());
+    assert!(!world.store.delete_user(first).await.unwrap());
+    assert!(world.add_user("Asha").await > first);
+}
+
+#[tokio::test]
+async fn a_password_change_keeps_one_session_and_needs_the_version_it_saw() {
+    let world = world();
+    let user = world.add_user("asha").await;
+    let (kept, other) = (world.start(user, 1).await, world.start(user, 2).await);
+    let change = |version| PasswordChange {
+        user,
+        hash: PasswordHash::new("second hash".to_owned()),
+        expected_version: Some(version),
+        keep: Some(kept),
+    };
+    assert!(world.store.change_password(change(0)).await.unwrap());
+    assert!(!world.store.change_password(change(0)).await.unwrap(), "it is version 1 now");
+    assert_eq!(world.reason(other).await, Some(EndReason::PasswordChanged));
+    assert_eq!(world.reason(kept).await, None);
+    let told = world.told.revoked.lock().clone();
+    assert_eq!(told, [Revocation::User { user, epoch: 1, except: Some(kept) }]);
+}
+
+#[tokio::test]
+async fn the_walk_ends_what_ran_out_and_deletes_what_is_old() {
+    let world = world();
+    let user = world.add_user("asha").await;
+    let (idle, ended) = (world.start(user, 1).await, world.start(user, 2).await);
+    world.store.end_sessions(Sessions::One(ended), EndReason::Logout).await.unwrap();
+    world.clock.advance(Duration::from_hours(2));
+    let live = world.start(user, 3).await;
+    let walk = async |keep_ended| {
+        let mut sum = SweptSessions::default();
+        loop {
+            let sweep = SweepSessions { after: sum.next, batch: 2, policy: policy(), keep_ended };
+            let swept = world.store.sweep_sessions(sweep).await.unwrap();
+            sum.ended += swept.ended;
+            sum.deleted += swept.deleted;
+            sum.next = swept.next;
+            if swept.next.is_none() {
+                return (sum.ended, sum.deleted);
+            }
+        }
+    };
+    assert_eq!(walk(Duration::from_hours(1)).await, (1, 0), "running time has hardly passed");
+    assert_eq!(world.reason(idle).await, Some(EndReason::Idle));
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert_eq!(walk(Duration::from_millis(1)).await, (0, 2));
+    assert!(world.store.session(ended).await.unwrap().is_none());
+    assert_eq!(world.reason(live).await, None);
+}
+
+#[tokio::test]
+async fn revocations_go_only_when_both_clocks_agree() {
+    let world = world();
+    let user = world.add_user("asha").await;
+    let session = world.start(user, 1).await;
+    world.store.end_sessions(Sessions::One(session), EndReason::Logout).await.unwrap();
+    world.clock.advance(Duration::from_hours(1000));
+    let sweep = async |lifetime| world.store.sweep_revocations(lifetime).await.unwrap().len();
+    assert_eq!(sweep(Duration::from_hours(24)).await, 0, "only the wall clock says so");
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert_eq!(sweep(Duration::from_millis(10)).await, 1);
+    assert!(world.store.revocations().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn keys_change_together_or_not_at_all() {
+    let world = world();
+    let key = |kid: &str| NewKey {
+        kid: kid.to_owned(),
+        use_: KeyUse::Refresh,
+        state: KeyState::Verifying { until: None },
+        public: Vec::new(),
+        sealed: vec![1],
+        imported: false,
+    };
+    let add = |add| KeyChange { add, seal_check: Some(vec![9]), ..KeyChange::default() };
+    assert!(world.store.change_keys(add(vec![key("a")])).await.unwrap());
+    assert!(!world.store.change_keys(add(vec![key("b"), key("a")])).await.unwrap());
+    let (keys, check) = world.store.keys().await.unwrap();
+    assert_eq!((keys.len(), check), (1, Some(vec![9])));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writes_that_arrive_together_are_committed_together() {
+    let world = Arc::new(world());
+    let user = world.add_user("asha").await;
+    let mut sessions = Vec::new();
+    for number in 0..100 {
+        sessions.push(world.start(user, number).await);
+    }
+    world.told.commits.lock().clear();
+    let rotations: Vec<_> = sessions
+        .into_iter()
+        .map(|session| {
+            let world = Arc::clone(&world);
+            tokio::spawn(async move { world.rotate(session, 0).await })
+        })
+        .collect();
+    for rotation in rotations {
+        assert!(matches!(rotation.await.unwrap(), Rotation::Rotated(_)));
+    }
+    let commits = world.told.commits.lock().clone();
+    assert_eq!(commits.iter().sum::<usize>(), 100);
+    assert!(commits.len() < 60, "{commits:?}");
+}
