@@ -30,6 +30,8 @@ const MAX_HEAD_BYTES: usize = 32 * 1024;
 /// How long new connections and requests are still taken after readiness went off: balancers and
 /// clients that keep connections open learn of the end from an answer, not from a reset.
 const LAST_ORDERS: Duration = Duration::from_millis(500);
+/// How long a connection that was taken last has to send its request, before idle ones are closed.
+const LAST_REQUEST: Duration = Duration::from_millis(200);
 /// How long requests under way may take to be answered after that.
 const DRAIN: Duration = Duration::from_secs(9);
 
@@ -104,9 +106,25 @@ pub async fn serve(
             () = last_orders => break,
         }
     }
-    drop(listener);
+    take_the_rest(listener, &tls, &router, &graceful);
+    tokio::time::sleep(LAST_REQUEST).await;
     if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
         tracing::warn!("some requests were not answered in time and are cut off");
+    }
+}
+
+/// Takes the connections that the kernel has queued up and closes the listener: closing it first
+/// would reset them.
+fn take_the_rest(listener: TcpListener, tls: &Tls, router: &Router, graceful: &GracefulShutdown) {
+    /// More than a backlog holds.
+    const MOST: usize = 8192;
+    let Ok(listener) = listener.into_std() else { return };
+    for _ in 0..MOST {
+        let Ok((stream, peer)) = listener.accept() else { return };
+        let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+        if let Ok(stream) = stream {
+            spawn(stream, peer, tls, router.clone(), graceful);
+        }
     }
 }
 

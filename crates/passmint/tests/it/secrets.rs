@@ -21,7 +21,11 @@ fn files(folder: &Path, into: &mut Vec<PathBuf>) {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         if path.is_dir() {
             files(&path, into);
-        } else if !name.contains("master.key") && !is_key_file(&path) && name != "secret" {
+        } else if path.is_file()
+            && !name.contains("master.key")
+            && !is_key_file(&path)
+            && name != "secret"
+        {
             into.push(path);
         }
     }
