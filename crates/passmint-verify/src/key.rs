@@ -174,6 +174,11 @@ impl KeySet {
         self.by_kid.get(kid)
     }
 
+    /// Whether tokens that name no key may be accepted: they belong to no session.
+    pub fn accepts_tokens_without_kid(&self) -> bool {
+        self.for_tokens_without_kid().next().is_some()
+    }
+
     /// The HS256 keys that tokens without `kid` are tried against.
     pub(crate) fn for_tokens_without_kid(&self) -> impl Iterator<Item = &VerifyingKey> {
         self.without_kid

@@ -9,7 +9,7 @@ use std::thread::available_parallelism;
 use anyhow::{Context as _, Result};
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{RwLock, watch};
 
 use crate::admin::{self, AllowedHosts};
 use crate::clock::{Clock, TurnableClock};
@@ -54,6 +54,7 @@ pub async fn open(config: Config, clock: Arc<dyn Clock>) -> Result<Services> {
         hashing,
         revocations,
         ring: ArcSwap::from_pointee(ring),
+        keys_in_use: RwLock::new(()),
         metrics: Arc::clone(&metrics),
     });
     Ok(Services {
@@ -196,7 +197,6 @@ fn load_tls(tls: &Tls, config: &Config) -> Result<()> {
 /// Takes new settings while the server runs. What only counts at start is named and left as it was;
 /// a mistake leaves everything as it was.
 pub fn reload(services: &Services, tls: &Tls, log: Option<&LogLevel>, new: Config) -> Result<()> {
-    load_tls(tls, &new)?;
     let old = services.settings.load_full();
     let mut fixed = Vec::new();
     let (a, b) = (&old.server, &new.server);
@@ -217,13 +217,25 @@ pub fn reload(services: &Services, tls: &Tls, log: Option<&LogLevel>, new: Confi
     if !fixed.is_empty() {
         tracing::warn!(settings = fixed.join("; "), "these settings count from the next start on");
     }
+    if old.server.tls_cert.is_some() && new.server.tls_cert.is_some() {
+        load_tls(tls, &new)?;
+    }
     if let Some(log) = log {
         log.reload(tracing_subscriber::EnvFilter::new(&new.log.level))
             .context("cannot change the log's level")?;
     }
     let mut next = new;
+    next.server.listen = old.server.listen;
+    next.server.admin_listen = old.server.admin_listen;
+    next.server.admin_hosts.clone_from(&old.server.admin_hosts);
+    if old.server.tls_cert.is_none() || next.server.tls_cert.is_none() {
+        next.server.tls_cert.clone_from(&old.server.tls_cert);
+        next.server.tls_key.clone_from(&old.server.tls_key);
+    }
     next.database = old.database.clone();
+    next.master_key = old.master_key.clone();
     next.hashing = old.hashing.clone();
     services.settings.store(Arc::new(next));
+    services.tokens.forget_known();
     Ok(())
 }

@@ -35,5 +35,5 @@ pub fn router(
         let turn = post(async move |body: Bytes| demo::turn_clock(&clock, &body));
         routes = routes.plain("/demo/clock", "POST, OPTIONS", turn);
     }
-    routes.finish(state).layer(from_fn_with_state(hosts, host::check))
+    routes.guarded(|routes| routes.layer(from_fn_with_state(hosts, host::check))).finish(state)
 }

@@ -3,15 +3,16 @@
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
+use super::output;
 use super::serve::Running;
 use crate::app::{self, Server};
 use crate::clock::{Clock, SystemClock, TurnableClock};
-use crate::config::{Config, Sources};
+use crate::config::{Config, Place, Sources};
 use crate::domain::secret::Password;
-use crate::domain::user::Username;
+use crate::domain::user::{UserId, Username};
 use crate::service::Services;
 use crate::service::user::UserError;
 use crate::telemetry;
@@ -36,10 +37,13 @@ impl Demo {
         if let Some(folder) = &temporary {
             sources.data = Some(folder.path().to_owned());
         }
-        if !sources.environment.iter().any(|(name, _)| name == "PASSMINT_LOG__LEVEL") {
+        let config = Config::load(&sources)?;
+        let by_default = |setting: &crate::config::Effective| {
+            setting.setting == "log.level" && setting.place == Place::Default
+        };
+        if config.effective.iter().any(by_default) {
             sources.overrides.push(("log.level", "warn".to_owned()));
         }
-        let config = Config::load(&sources)?;
         let taken = [
             free_port(&mut sources, "server.listen", config.server.listen),
             free_port(&mut sources, "server.admin_listen", config.server.admin_listen),
@@ -61,7 +65,7 @@ impl Demo {
         }
         let data = sources.data.unwrap_or_default();
         let banner = banner(&public, &admin, &data.display().to_string(), self.clock);
-        println!("{banner}");
+        output::line(&banner);
         running.wait().await
     }
 }
@@ -83,6 +87,12 @@ async fn add_sample_user(services: &Services) -> Result<()> {
     let password = Password::new(PASSWORD.to_owned());
     let email = "sample_user@example.com".to_owned();
     let name = Username::canonical(USER);
+    let others = services.users.list(UserId(0), 1).await?;
+    if others.iter().any(|user| user.username != name) && services.users.find(USER).await.is_err() {
+        bail!(
+            "this folder holds the data of other users: the demo would add one with a known password"
+        );
+    }
     match services.users.add_unchecked(name, password, email, Vec::new()).await {
         Ok(_) | Err(UserError::NameTaken) => Ok(()),
         Err(error) => Err(error).context("cannot add the sample user"),
@@ -98,6 +108,8 @@ fn banner(public: &str, admin: &str, data: &str, clock: bool) -> String {
     } else {
         String::new()
     };
+    let program =
+        std::env::current_exe().map_or("passmint".into(), |path| path.display().to_string());
     format!(
         r#"Passmint demo is ready at {public} with the user {USER} / {PASSWORD}
 
@@ -118,8 +130,8 @@ fn banner(public: &str, admin: &str, data: &str, clock: bool) -> String {
 {turn}
   Keys for services that check tokens   {public}/.well-known/jwks.json
   Metrics                               {admin}/metrics
-  Docs                                  docs/README.md in the source; passmint help
-  Commands beside it                    passmint --data {data} user list
+  Docs                                  docs/README.md in the source; {program} help
+  Commands beside it                    {program} --data {data} user list
   Stop                                  Ctrl-C
 "#
     )

@@ -56,7 +56,7 @@ impl Doctor {
                     Verdict::Advice => "advice",
                     Verdict::Wrong => "WRONG ",
                 };
-                println!("{mark}  {}: {}", finding.what, finding.text);
+                output::line(&format!("{mark}  {}: {}", finding.what, finding.text));
             }
         }
         Ok(if wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS })

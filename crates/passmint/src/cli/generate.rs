@@ -6,6 +6,8 @@ use anyhow::{Context as _, Result};
 use clap::{Args, Command};
 use clap_complete::Shell;
 
+use super::output;
+
 #[derive(Args)]
 pub(super) struct Completions {
     /// For which shell.
@@ -14,7 +16,9 @@ pub(super) struct Completions {
 
 impl Completions {
     pub(super) fn run(self, command: &mut Command) {
-        clap_complete::generate(self.shell, command, "passmint", &mut std::io::stdout());
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, command, "passmint", &mut script);
+        output::line(String::from_utf8_lossy(&script).trim_end());
     }
 }
 

@@ -139,7 +139,7 @@ fn tell_kid(answer: &Value, json: bool, what: &str) -> Result<()> {
     }
     let kid = answer.get("kid").and_then(Value::as_str).unwrap_or_default();
     eprintln!("The key {what}.");
-    println!("{kid}");
+    output::line(kid);
     Ok(())
 }
 
@@ -168,15 +168,23 @@ impl Reseal {
             Some(file) => (file, false),
             None => (with_suffix(&current, "new"), true),
         };
-        let key = if made { master_key::create(&file)? } else { master_key::read(&file)? };
-        let request = Request::KeyReseal { master_key: key.expose().to_vec() };
+        // A file to be replaced must be the one in use, or the next start would find the wrong key.
+        let replaced = if made { Some(master_key::read(&current)?) } else { None };
+        let key = if made && !file.exists() {
+            master_key::create(&file)?
+        } else {
+            master_key::read(&file)?
+        };
+        let request = Request::KeyReseal {
+            master_key: key.expose().to_vec(),
+            current: replaced.map(|key| key.expose().to_vec()),
+        };
         let resealed = control::send(config, request).await?;
         let count = resealed.get("resealed").and_then(Value::as_u64).unwrap_or_default();
         eprintln!("{count} keys are sealed under {}.", file.display());
         if made {
             let old = with_suffix(&current, "old");
-            std::fs::rename(&current, &old).context("cannot put the old master key aside")?;
-            std::fs::rename(&file, &current).context("cannot put the new master key in place")?;
+            master_key::replace(&current, &file, &old)?;
             eprintln!("It is now {}; the old one is {}.", current.display(), old.display());
         } else {
             eprintln!("Give it as master_key.file before the next start.");

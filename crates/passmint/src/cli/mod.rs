@@ -3,7 +3,7 @@
 //! Data goes to standard output, messages to standard error. Exit codes: 0 done, 1 failed, 2 usage.
 //! Commands reach a running server through its socket (`control`) and open the database themselves
 //! only when no server holds it.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this room talks to a terminal")]
+#![expect(clippy::print_stderr, reason = "this room talks to a terminal")]
 
 mod config;
 mod control;
@@ -32,7 +32,8 @@ struct Arguments {
     /// Read settings from this file instead of passmint.toml beside the data.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The folder of the embedded database; short for database.url = "<sqlite://DIR/passmint.db>".
+    /// The folder of the embedded database; short for a database.url that names
+    /// passmint.db in it.
     #[arg(long, global = true, value_name = "DIR")]
     data: Option<PathBuf>,
     #[command(subcommand)]

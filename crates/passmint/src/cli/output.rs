@@ -1,11 +1,18 @@
 //! Data on standard output: tables for people, JSON for programs.
 
+use std::io::Write as _;
+
 use anyhow::Result;
 use serde_json::Value;
 
+/// Prints one line. A reader that has seen enough, as `head` does, is no failure.
+pub(super) fn line(text: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
+}
+
 /// Prints JSON, one document.
 pub(super) fn json(value: &Value) -> Result<()> {
-    println!("{}", serde_json::to_string_pretty(value)?);
+    line(&serde_json::to_string_pretty(value)?);
     Ok(())
 }
 
@@ -21,14 +28,14 @@ pub(super) fn table(rows: &[Value], columns: &[(&str, &str)]) {
     };
     let widths: Vec<usize> =
         columns.iter().enumerate().map(|(index, (_, title))| width(index, title)).collect();
-    let line = |texts: Vec<String>| {
+    let print = |texts: Vec<String>| {
         let padded: Vec<String> =
             texts.iter().zip(&widths).map(|(text, width)| format!("{text:<width$}")).collect();
-        println!("{}", padded.join("  ").trim_end());
+        self::line(padded.join("  ").trim_end());
     };
-    line(columns.iter().map(|(_, title)| (*title).to_owned()).collect());
+    print(columns.iter().map(|(_, title)| (*title).to_owned()).collect());
     for row in cells {
-        line(row);
+        print(row);
     }
 }
 
@@ -37,7 +44,7 @@ pub(super) fn fields(value: &Value) {
     let Value::Object(fields) = value else { return };
     let width = fields.keys().map(String::len).max().unwrap_or(0);
     for (name, value) in fields {
-        println!("{name:<width$}  {}", cell(Some(value)));
+        line(&format!("{name:<width$}  {}", cell(Some(value))));
     }
 }
 

@@ -209,7 +209,7 @@ impl Passwd {
 fn tell_generated(answer: &Value) {
     if let Some(password) = answer.get("password").and_then(Value::as_str) {
         eprintln!("The password, shown only now:");
-        println!("{password}");
+        output::line(password);
     }
 }
 
@@ -222,7 +222,11 @@ impl Set {
             };
             let value = match value {
                 "" => Value::Null,
-                text => serde_json::from_str(text).unwrap_or_else(|_| Value::from(text)),
+                // A number that would come out as another one stays a text.
+                text => serde_json::from_str(text)
+                    .ok()
+                    .filter(|value: &Value| !value.is_number() || *text == *value.to_string())
+                    .unwrap_or_else(|| Value::from(text)),
             };
             claims.push((name.to_owned(), value));
         }

@@ -80,10 +80,13 @@ fn list(problems: &[Problem]) -> String {
 
 impl Sources {
     /// The process's environment with those options.
-    #[expect(clippy::disallowed_methods, reason = "this is the environment's room")]
     pub fn from_environment(file: Option<PathBuf>, data: Option<PathBuf>) -> Self {
-        let environment =
-            std::env::vars().filter(|(name, _)| name.starts_with("PASSMINT_")).collect();
+        let environment = std::env::vars_os()
+            .filter_map(|(name, value)| {
+                let name = name.into_string().ok().filter(|name| name.starts_with("PASSMINT_"))?;
+                Some((name, value.to_string_lossy().into_owned()))
+            })
+            .collect();
         Self { file, data, environment, overrides: Vec::new() }
     }
 
@@ -97,7 +100,7 @@ impl Sources {
         if let Some(file) = &self.file {
             return Some(file.clone());
         }
-        if let Some(file) = self.variable("PASSMINT_CONFIG") {
+        if let Some(file) = self.variable("PASSMINT_CONFIG").filter(|file| !file.is_empty()) {
             return Some(PathBuf::from(file));
         }
         let url = self.variable("PASSMINT_DATABASE__URL").unwrap_or(sections::DEFAULT_DATABASE);

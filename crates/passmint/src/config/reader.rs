@@ -329,7 +329,7 @@ impl Reader {
 fn show_toml(value: &DeValue<'_>) -> Option<String> {
     match value {
         DeValue::String(text) => Some(text.to_string()),
-        DeValue::Integer(number) => Some(number.as_str().replace('_', "")),
+        DeValue::Integer(number) if number.radix() == 10 => Some(number.as_str().replace('_', "")),
         DeValue::Boolean(switch) => Some(switch.to_string()),
         DeValue::Array(parts) => {
             let parts: Option<Vec<String>> =

@@ -62,9 +62,19 @@ pub fn create(path: &Path) -> Result<SecretBytes, MasterKeyError> {
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(io)?;
     let text = Zeroizing::new(format!("{}\n", STANDARD.encode(&key)));
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))
-        .and_then(|folder| folder.sync_all())
-        .map_err(io)?;
+    sync_folder(path).map_err(io)?;
     Ok(SecretBytes::new(key))
+}
+
+/// Puts `current` aside as `old` and `new` in its place, durably.
+pub fn replace(current: &Path, new: &Path, old: &Path) -> Result<(), MasterKeyError> {
+    std::fs::rename(current, old)
+        .and_then(|()| std::fs::rename(new, current))
+        .and_then(|()| sync_folder(current))
+        .map_err(|cause| MasterKeyError::Io(current.to_owned(), cause))
+}
+
+fn sync_folder(path: &Path) -> std::io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new("."))).and_then(|folder| folder.sync_all())
 }

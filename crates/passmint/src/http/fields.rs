@@ -1,6 +1,8 @@
 //! The fields of a request body, whichever of the three types it has (contract section 0).
 
+use std::collections::HashSet;
 use std::fmt;
+use std::time::Duration;
 
 use axum::extract::{FromRequest, Request};
 use axum::http::HeaderMap;
@@ -14,6 +16,8 @@ use crate::domain::secret::MAX_TEXT_BYTES;
 
 /// Longer bodies are refused.
 const MAX_BODY_BYTES: usize = 16 * 1024;
+/// How long a body may take to arrive.
+const BODY_DEADLINE: Duration = Duration::from_secs(15);
 /// Deeper JSON is refused.
 const MAX_DEPTH: usize = 16;
 
@@ -43,7 +47,11 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
         if announced.is_some_and(|length| length > MAX_BODY_BYTES) {
             return Err(ApiError::TooLarge);
         }
-        let body = Limited::new(body, MAX_BODY_BYTES).collect().await.map_err(|error| {
+        let body = Limited::new(body, MAX_BODY_BYTES).collect();
+        let body = tokio::time::timeout(BODY_DEADLINE, body)
+            .await
+            .map_err(|_| ApiError::Malformed("The request body did not arrive in time.".into()))?;
+        let body = body.map_err(|error| {
             if error.is::<http_body_util::LengthLimitError>() {
                 ApiError::TooLarge
             } else {
@@ -67,12 +75,9 @@ impl Fields {
             "multipart/form-data" => parse_multipart(sent, body).await?,
             _ => return Err(ApiError::UnsupportedMediaType(printable(&essence))),
         };
-        let mut seen: Vec<&str> = Vec::with_capacity(fields.len());
-        for (name, _) in &fields {
-            if seen.contains(&name.as_str()) {
-                return Err(ApiError::Malformed("A field is given twice.".into()));
-            }
-            seen.push(name);
+        let mut seen = HashSet::with_capacity(fields.len());
+        if !fields.iter().all(|(name, _)| seen.insert(name.as_str())) {
+            return Err(ApiError::Malformed("A field is given twice.".into()));
         }
         Ok(Self(fields))
     }

@@ -1,8 +1,7 @@
 //! The answer for proxies: who is it, in headers (contract section 4).
 
-use axum::extract::Path;
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
 use super::error::ApiError;
 use super::extract::Caller;
@@ -22,11 +21,10 @@ pub(super) async fn forward_auth(caller: Caller) -> HeaderMap {
 }
 
 /// `/forward-auth-roles/{a,b}`: the same, and 403 for a caller with none of these roles.
-pub(super) async fn forward_auth_roles(
-    caller: Caller,
-    Path(path): Path<Vec<(String, String)>>,
-) -> Result<HeaderMap, ApiError> {
-    let wanted = path.first().map_or("", |(_, roles)| roles.as_str());
+pub(super) async fn forward_auth_roles(caller: Caller, uri: Uri) -> Result<HeaderMap, ApiError> {
+    // Only the roles are decoded: what follows is the guarded path, whatever bytes it has.
+    let wanted = uri.path().split('/').nth(2).unwrap_or_default();
+    let wanted = percent_decode_str(wanted).decode_utf8().map_err(|_| ApiError::Forbidden)?;
     let roles = &caller.0.claims.roles;
     if wanted.split(',').any(|wanted| roles.iter().any(|role| role == wanted)) {
         Ok(identity(&caller))

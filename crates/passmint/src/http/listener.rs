@@ -21,7 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
 use tokio_rustls::rustls::{self, ServerConfig};
 
-/// How long a client may take to send its request head, or a connection may stay idle.
+/// How long a client may take to begin, to send a request head, or between two requests.
 const HEAD_DEADLINE: Duration = Duration::from_secs(30);
 /// How long a TLS handshake may take.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
@@ -140,6 +140,10 @@ fn spawn(
     let watcher = graceful.watcher();
     let config = tls.0.load_full();
     tokio::spawn(async move {
+        // The protocol is told apart by the first bytes, and that has no deadline of its own.
+        if tokio::time::timeout(HEAD_DEADLINE, stream.readable()).await.is_err() {
+            return;
+        }
         let Some(config) = config else {
             return connection(stream, peer, router, watcher).await;
         };

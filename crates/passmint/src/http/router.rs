@@ -92,6 +92,14 @@ impl Routes {
         Self(router)
     }
 
+    /// Lets the admin listener put its own check in front of all routes, inside the envelope.
+    pub(crate) fn guarded(
+        self,
+        guard: impl FnOnce(Router<PublicState>) -> Router<PublicState>,
+    ) -> Self {
+        Self(guard(self.0))
+    }
+
     /// Everything else is not found; the envelope goes around all of it.
     pub(crate) fn finish(self, state: PublicState) -> Router {
         self.0

@@ -6,7 +6,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
-use super::error::{ApiError, Unauthorized};
+use super::error::{ApiError, FieldFault, Unauthorized};
 use super::extract::{UserCaller, authorization, has_authorization};
 use super::fields::Fields;
 use crate::domain::session::{EndReason, Session, SessionId};
@@ -90,8 +90,10 @@ pub(super) async fn logout(
         let token = authorization(&headers).map_err(ApiError::Unauthorized)?;
         tokens.verify(token)?.subject.session
     } else {
-        let not_provided = |_| ApiError::Unauthorized(Unauthorized::NotProvided);
-        let token = fields.any_text("refresh_token").map_err(not_provided)?;
+        let token = fields.any_text("refresh_token").map_err(|fault| match fault {
+            FieldFault::Missing => ApiError::Unauthorized(Unauthorized::NotProvided),
+            fault => ApiError::Fields(vec![("refresh_token", fault)]),
+        })?;
         tokens.session_of_refresh_token(token)
     };
     if let Some(session) = session {

@@ -4,7 +4,7 @@
 //! (`app::Committed`) after each commit and before any answer; at start it is filled from the table.
 //! On one node it is therefore never stale.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use parking_lot::RwLock;
 
@@ -56,6 +56,7 @@ impl RevocationView {
         if sequences.is_empty() {
             return;
         }
+        let sequences: HashSet<i64> = sequences.iter().copied().collect();
         let gone = |sequence: &i64| sequences.contains(sequence);
         let mut live = self.live.write();
         live.sessions.retain(|_, sequence| !gone(sequence));

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::hmac;
@@ -58,6 +59,8 @@ pub struct KeyService {
     sealer: Arc<ArcSwap<Sealer>>,
     /// Changes come one after the other.
     turn: Arc<tokio::sync::Mutex<()>>,
+    /// Set while the ring may be older than what is kept.
+    stale: Arc<AtomicBool>,
 }
 
 /// Makes the first keys of a new database; on another one, checks the master key. Then the ring.
@@ -177,6 +180,15 @@ fn load_ring(keys: &[StoredKey], sealer: &Sealer, version: u64) -> Result<KeyRin
     })
 }
 
+/// The published keys of one use, which give way when another one signs at once.
+fn waiting(keys: &[StoredKey], refresh: bool) -> Vec<String> {
+    keys.iter()
+        .filter(|key| (key.use_ == KeyUse::Refresh) == refresh)
+        .filter(|key| matches!(key.state, KeyState::Published { .. }))
+        .map(|key| key.kid.clone())
+        .collect()
+}
+
 impl KeyService {
     /// Made of `parts`; `sealer` has opened the ring in them.
     pub fn new(parts: Arc<Parts>, sealer: Sealer) -> Self {
@@ -184,6 +196,7 @@ impl KeyService {
             parts,
             sealer: Arc::new(ArcSwap::from_pointee(sealer)),
             turn: Arc::new(tokio::sync::Mutex::new(())),
+            stale: Arc::default(),
         }
     }
 
@@ -197,14 +210,24 @@ impl KeyService {
         Ok(self.parts.store.keys().await?.0)
     }
 
+    /// Writes a change and swaps the ring. A ring that could not be loaded after its change was
+    /// written is loaded by the next tick.
     async fn change(&self, change: KeyChange) -> Result<(), KeyError> {
+        let _nobody_uses_them = self.parts.keys_in_use.write().await;
+        self.stale.store(true, Ordering::Relaxed);
         if !self.parts.store.change_keys(change).await? {
+            self.stale.store(false, Ordering::Relaxed);
             return Err(KeyError::Exists);
         }
+        self.reload().await
+    }
+
+    async fn reload(&self) -> Result<(), KeyError> {
         let (keys, _) = self.parts.store.keys().await?;
         let version = self.parts.ring.load().version + 1;
         let ring = load_ring(&keys, &self.sealer.load(), version)?;
         self.parts.ring.store(Arc::new(ring));
+        self.stale.store(false, Ordering::Relaxed);
         Ok(())
     }
 
@@ -230,6 +253,9 @@ impl KeyService {
     /// Does what the time demands: publishes, promotes, drops. Called every minute.
     pub async fn tick(&self) -> Result<(), KeyError> {
         let _turn = self.turn.lock().await;
+        if self.stale.load(Ordering::Relaxed) {
+            self.reload().await?;
+        }
         let now = self.parts.clock.now();
         let config = self.parts.settings.load_full();
         let (keys, _) = self.parts.store.keys().await?;
@@ -309,11 +335,8 @@ impl KeyService {
         let key = self.make(false, algorithm, state)?;
         let kid = key.kid.clone();
         let (keys, _) = self.parts.store.keys().await?;
-        let waiting = keys.iter().filter(|key| {
-            key.use_ != KeyUse::Refresh && matches!(key.state, KeyState::Published { .. })
-        });
         let change = KeyChange {
-            drop: waiting.map(|key| key.kid.clone()).collect(),
+            drop: waiting(&keys, false),
             states: if at_once { self.step_down(&keys, false) } else { Vec::new() },
             add: vec![key],
             ..KeyChange::default()
@@ -341,11 +364,7 @@ impl KeyService {
             let algorithm = self.parts.settings.load().keys.algorithm;
             let state = KeyState::Signing { since: now };
             change.add.push(self.make(refresh, algorithm, state)?);
-            let waiting = keys.iter().filter(|other| {
-                (other.use_ == KeyUse::Refresh) == refresh
-                    && matches!(other.state, KeyState::Published { .. })
-            });
-            change.drop.extend(waiting.map(|other| other.kid.clone()));
+            change.drop.extend(waiting(&keys, refresh));
         }
         self.change(change).await
     }
@@ -380,17 +399,33 @@ impl KeyService {
         };
         let kid = key.kid.clone();
         let (keys, _) = self.parts.store.keys().await?;
-        let states = if verify_only { Vec::new() } else { self.step_down(&keys, false) };
-        self.change(KeyChange { add: vec![key], states, ..KeyChange::default() }).await?;
+        let mut change = KeyChange { add: vec![key], ..KeyChange::default() };
+        if !verify_only {
+            change.states = self.step_down(&keys, false);
+            change.drop = waiting(&keys, false);
+        }
+        self.change(change).await?;
         Ok(kid)
     }
 
-    /// Seals every key anew under another master key; how many.
-    pub async fn reseal(&self, master_key: &SecretBytes) -> Result<usize, KeyError> {
+    /// Seals every key anew under another master key; how many. With `current`, only if that is the
+    /// master key in use: the caller is about to replace the file it is in.
+    pub async fn reseal(
+        &self,
+        master_key: &SecretBytes,
+        current: Option<&SecretBytes>,
+    ) -> Result<usize, KeyError> {
         let _turn = self.turn.lock().await;
         let new = Sealer::new(master_key).map_err(Failure::internal)?;
         let old = self.sealer.load_full();
-        let (keys, _) = self.parts.store.keys().await?;
+        let (keys, check) = self.parts.store.keys().await?;
+        let in_use = |key: &SecretBytes| {
+            let sealer = Sealer::new(key).ok();
+            sealer.is_some_and(|sealer| check.as_ref().is_some_and(|check| sealer.passes(check)))
+        };
+        if current.is_some_and(|current| !in_use(current)) {
+            return Err(KeyError::WrongMasterKey);
+        }
         let mut change = KeyChange::default();
         for key in keys.iter().filter(|key| !key.sealed.is_empty()) {
             let label = label(&key.kid, key.use_);
@@ -400,9 +435,14 @@ impl KeyService {
         }
         change.seal_check = Some(new.make_check().map_err(Failure::internal)?);
         let count = change.reseal.len();
-        // The sealer changes only after the store has: a failure leaves everything as it was.
-        self.parts.store.change_keys(change).await?;
-        self.sealer.store(Arc::new(new));
-        Ok(count)
+        let written = self.parts.store.change_keys(change).await;
+        // After a failure the check says under which key they are now.
+        let (_, check) = self.parts.store.keys().await?;
+        if check.is_some_and(|check| new.passes(&check)) {
+            self.sealer.store(Arc::new(new));
+            return Ok(count);
+        }
+        written?;
+        Err(Failure::internal("the keys were not sealed anew").into())
     }
 }

@@ -51,8 +51,11 @@ impl Maintenance {
 
     async fn sweep_revocations(&self) {
         let lifetime = self.parts.settings.load().tokens.access_lifetime + MARGIN;
+        // Tokens of another service need not say when they were issued, so nothing tells when the last
+        // one that an ended user holds has run out.
+        let keep_users = self.parts.ring.load().verifying.accepts_tokens_without_kid();
         loop {
-            match self.parts.store.sweep_revocations(lifetime).await {
+            match self.parts.store.sweep_revocations(lifetime, keep_users).await {
                 Ok(swept) if swept.is_empty() => return,
                 Ok(swept) => self.parts.revocations.forget(&swept),
                 Err(error) => {

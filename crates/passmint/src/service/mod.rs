@@ -12,6 +12,7 @@ pub mod user;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use tokio::sync::RwLock;
 
 use crate::clock::Clock;
 use crate::config::Config;
@@ -38,6 +39,9 @@ pub struct Parts {
     pub revocations: Arc<RevocationView>,
     /// The keys in use.
     pub ring: ArcSwap<KeyRing>,
+    /// Held for reading from looking at the ring until what was made with it is stored, and for
+    /// writing while keys change: no session is ever stored under a key that is gone.
+    pub keys_in_use: RwLock<()>,
     /// Counts.
     pub metrics: Arc<Metrics>,
 }

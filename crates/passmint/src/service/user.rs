@@ -63,6 +63,9 @@ pub enum UserError {
         "`{0}` is no name for a role: use 1 to 64 characters without comma or control characters"
     )]
     BadRole(String),
+    /// Tokens that carry them would be too large for a header.
+    #[error("the roles of one user may take at most 2048 bytes together")]
+    TooManyRoles,
     /// A text that is too long for a profile.
     #[error("`{0}` may have at most 254 characters, none of them control characters")]
     BadText(&'static str),
@@ -239,6 +242,10 @@ fn done(done: bool) -> Result<(), UserError> {
 }
 
 fn check_roles(roles: &[String]) -> Result<(), UserError> {
+    const MAX_BYTES: usize = 2048;
+    if roles.iter().map(|role| role.len() + 1).sum::<usize>() > MAX_BYTES {
+        return Err(UserError::TooManyRoles);
+    }
     for role in roles {
         let fits = (1..=64).contains(&role.chars().count()) && role.trim() == role;
         if !fits || role.contains(|c: char| c == ',' || c.is_control()) {

@@ -294,10 +294,13 @@ async fn revocations_go_only_when_both_clocks_agree() {
     let session = world.start(user, 1).await;
     world.store.end_sessions(Sessions::One(session), EndReason::Logout).await.unwrap();
     world.clock.advance(Duration::from_hours(1000));
-    let sweep = async |lifetime| world.store.sweep_revocations(lifetime).await.unwrap().len();
-    assert_eq!(sweep(Duration::from_hours(24)).await, 0, "only the wall clock says so");
+    let sweep =
+        async |lifetime| world.store.sweep_revocations(lifetime, false).await.unwrap().len();
+    assert_eq!(sweep(Duration::from_millis(40)).await, 0, "only the wall clock says so");
     tokio::time::sleep(Duration::from_millis(20)).await;
-    assert_eq!(sweep(Duration::from_millis(10)).await, 1);
+    assert_eq!(sweep(Duration::from_millis(1)).await, 0, "the longest lifetime counts");
+    tokio::time::sleep(Duration::from_millis(60)).await;
+    assert_eq!(sweep(Duration::from_millis(1)).await, 1);
     assert!(world.store.revocations().await.unwrap().is_empty());
 }
 

@@ -107,6 +107,8 @@ pub enum Rotation {
     Reused,
     /// The row is older than the token: the session was ended by this call.
     StateLost,
+    /// The session had outlived a maximal lifetime that was lowered: it was ended by this call.
+    Expired,
     /// The session had ended before, or never was.
     Dead,
 }
@@ -145,7 +147,7 @@ pub enum Sessions {
     One(SessionId),
     /// One, if it is this user's.
     OneOf(UserId, SessionId),
-    /// All of the user but one.
+    /// All of the user but one; raises the user's epoch for all but that one.
     AllOfExcept(UserId, SessionId),
     /// All of the user; raises the user's epoch.
     AllOf(UserId),
@@ -356,8 +358,13 @@ pub trait RevocationStore: Send + Sync {
     /// All live entries in their order.
     async fn revocations(&self) -> Result<Vec<RevocationEntry>, StoreError>;
 
-    /// Drops entries older than `lifetime` by running time and by the wall clock; those dropped.
-    async fn sweep_revocations(&self, lifetime: Duration) -> Result<Vec<i64>, StoreError>;
+    /// Drops entries older than `lifetime`, or the longest one this was ever called with, by running time and by the wall clock; those dropped. With
+    /// `keep_users`, what ends all of a user's tokens stays for good.
+    async fn sweep_revocations(
+        &self,
+        lifetime: Duration,
+        keep_users: bool,
+    ) -> Result<Vec<i64>, StoreError>;
 
     /// Makes the running time counted so far durable.
     async fn keep_running_time(&self) -> Result<(), StoreError>;

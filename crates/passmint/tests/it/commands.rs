@@ -1,5 +1,7 @@
 //! Contract section 9: the operator's commands, with and without a running server.
 
+use std::process::Command;
+
 use serde_json::Value;
 
 use crate::harness::{PASSMINT, PASSWORD, Server};
@@ -181,4 +183,52 @@ fn the_version_is_told() {
     let output = std::process::Command::new(PASSMINT).arg("--version").output().unwrap();
     let version = concat!("passmint ", env!("CARGO_PKG_VERSION"), "\n");
     assert_eq!(String::from_utf8(output.stdout).unwrap(), version);
+}
+
+#[test]
+fn commands_bear_strange_surroundings() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let server = Server::start();
+    let mut command = server.command();
+    command.env("FOO", std::ffi::OsStr::from_bytes(b"\xff")).args(["user", "list"]);
+    assert!(command.output().unwrap().status.success());
+    for arguments in ["config print", "completions bash"] {
+        let mut command = Command::new("bash");
+        let line = format!("set -o pipefail; '{PASSMINT}' {arguments} | true");
+        let output = command.arg("-c").arg(line).current_dir(&server.data).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let empty = crate::harness::fresh_folder("empty");
+    let output =
+        Command::new(PASSMINT).args(["user", "list", "--data"]).arg(&empty).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("there is no database at"));
+    assert_eq!(std::fs::read_dir(&empty).unwrap().count(), 0, "nothing was made");
+}
+
+#[test]
+fn a_session_id_that_is_a_token_is_not_echoed() {
+    let server = Server::start();
+    server.add_user("asha");
+    let pair = server.login("asha");
+    let output = server.run(&["session", "explain", &pair.refresh_token]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(!String::from_utf8_lossy(&output.stderr).contains(&pair.refresh_token));
+}
+
+#[test]
+fn claims_and_roles_are_bounded_and_numbers_stay_what_they_are() {
+    let server = Server::start();
+    server.add_user("asha");
+    let set = server.must(&["user", "set", "asha", "n=123456789012345678901", "m=7", "--json"]);
+    let shown: Value = serde_json::from_str(&set).unwrap();
+    assert_eq!(shown["claims"], serde_json::json!({"n": "123456789012345678901", "m": 7}));
+    let mut arguments = vec!["user".to_owned(), "set".to_owned(), "asha".to_owned()];
+    for number in 0..40 {
+        arguments.extend(["--role".to_owned(), format!("{number:060}")]);
+    }
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let output = server.run(&arguments);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("at most 2048 bytes together"));
 }

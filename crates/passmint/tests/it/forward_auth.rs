@@ -62,6 +62,7 @@ fn roles_can_be_asked_for() {
         "/forward-auth-roles/clerk",
         "/forward-auth-roles/admin,clerk/rest/of/it",
         "/forward-auth-roles/clerk/",
+        "/forward-auth-roles/cl%65rk/caf%e9",
     ] {
         assert_eq!(identity(&ask(path))[3], "clerk", "{path}");
     }
@@ -71,6 +72,7 @@ fn roles_can_be_asked_for() {
         "/forward-auth-roles/cler",
         "/forward-auth-roles/admin/clerk",
         "/forward-auth-roles/,",
+        "/forward-auth-roles/%ff",
     ] {
         ask(path).is_json(403, forbidden);
     }

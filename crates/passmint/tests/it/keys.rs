@@ -236,6 +236,80 @@ fn tokens_of_an_existing_django_service_stay_good_on_cut_over() {
 }
 
 #[test]
+fn an_imported_signing_key_is_not_retired_by_one_that_waited() {
+    let server = Server::demo(&[]);
+    server.must(&["key", "rotate"]);
+    let file = server.data.join("secret");
+    std::fs::write(&file, "0123456789abcdef0123456789abcdef").unwrap();
+    let kid = import(&server, &file, &["--alg", "HS256"]);
+    server.advance("2h");
+    // A whole round of maintenance.
+    std::thread::sleep(std::time::Duration::from_secs(32));
+    assert_eq!(header(&server.login_with("sample_user", "1234Pass"))["kid"], kid.as_str());
+}
+
+#[test]
+fn no_session_is_stored_under_a_refresh_key_that_is_gone() {
+    let server = Server::start_with(&[("HASHING__MEMORY_KIB", "64")]);
+    server.add_user("asha");
+    let refresh_key = || {
+        let keys: Value = serde_json::from_str(&server.must(&["key", "list", "--json"])).unwrap();
+        let is_refresh = |key: &&Value| key["use"] == "refresh" && key["state"] == "signing";
+        keys.as_array().unwrap().iter().find(is_refresh).unwrap()["kid"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let pairs: Vec<Pair> = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut pairs = Vec::new();
+                    while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                        pairs.push(server.login("asha"));
+                    }
+                    pairs
+                })
+            })
+            .collect();
+        for _ in 0..10 {
+            server.must(&["key", "revoke", &refresh_key()]);
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
+    });
+    assert!(pairs.len() > 20, "{}", pairs.len());
+    for pair in pairs {
+        if server.refresh(&pair.refresh_token).status != 200 {
+            let explained = server.must(&["session", "explain", &pair.session(), "--json"]);
+            assert!(
+                explained.contains("key_revoked") || explained.contains("evicted"),
+                "{explained}"
+            );
+        }
+    }
+}
+
+#[test]
+fn reseal_refuses_to_replace_a_file_that_is_not_in_use() {
+    let folder = crate::harness::fresh_folder("reseal");
+    let key = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
+    let other = "OTg3NjU0MzIxMDk4NzY1NDMyMTA5ODc2NTQzMjEwOTg=";
+    std::fs::write(folder.join("master.key"), other).unwrap();
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(folder.join("master.key"), private).unwrap();
+    let mut server = Server::start_on(&folder, &[("MASTER_KEY__VALUE", key)]);
+    let mut command = server.command();
+    command.env_remove("PASSMINT_MASTER_KEY__VALUE").args(["key", "reseal"]);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("not the master key"));
+    server.stop();
+    server.start_again();
+}
+
+#[test]
 fn keys_are_sealed_under_the_master_key() {
     use std::os::unix::fs::PermissionsExt as _;
     let mut server = Server::start();

@@ -111,3 +111,25 @@ fn without_a_token_nothing_is_listed_or_ended() {
     server.send(request("DELETE", SESSIONS)).is_unauthorized(text);
     server.send(request("DELETE", &format!("{SESSIONS}x/"))).is_unauthorized(text);
 }
+
+#[test]
+fn a_session_that_had_given_way_can_still_be_logged_out() {
+    let server = Server::start_with(&[("SESSIONS__MAX_PER_USER", "1")]);
+    server.add_user("asha");
+    let (first, _) = (server.login("asha"), server.login("asha"));
+    server.send(post(LOGOUT).jwt(&first.token)).is_no_content();
+    server.me(&first.token).is_unauthorized("Token has been revoked.");
+    let (second, own) = (server.login("asha"), server.login("asha"));
+    assert_eq!(server.me(&second.token).status, 200);
+    server.send(request("DELETE", SESSIONS).jwt(&own.token)).is_no_content();
+    server.me(&second.token).is_unauthorized("Token has been revoked.");
+    assert_eq!(server.me(&own.token).status, 200);
+    assert_eq!(server.refresh(&own.refresh_token).status, 200);
+}
+
+#[test]
+fn logout_names_a_malformed_field() {
+    let server = server();
+    let fault = r#"{"refresh_token":["not a valid string"]}"#;
+    server.send(post(LOGOUT).json(r#"{"refresh_token":[]}"#)).is_json(400, fault);
+}

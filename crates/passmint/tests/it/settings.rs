@@ -112,6 +112,22 @@ fn sighup_reloads_what_can_be_reloaded_and_keeps_the_old_on_a_mistake() {
     write("[api]\ninvalid_credentials_status = 206\n[hashing]\npasses = 3\n");
     assert_eq!(refused(), 206);
     assert!(server.log().contains("count from the next start on"));
+    // What was verified under the old rules is checked anew.
+    let pair = server.login("asha");
+    assert_eq!(server.me(&pair.token).status, 200);
+    write("[server]\nissuer = \"https://other.example\"\n");
+    server.me(&pair.token).is_unauthorized("Error decoding signature.");
+    // A plain listener stays plain until the next start.
+    write("[server]\ntls_cert = \"/nowhere\"\ntls_key = \"/nowhere\"\n");
+    assert_eq!(server.send(get("/healthz")).status, 200);
+    // Sessions older than a lowered maximal lifetime end instead of giving dead tokens.
+    let pair = server.login("asha");
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    write("[sessions]\nidle_lifetime = \"1s\"\nmax_lifetime = \"1s\"\n");
+    let answer = server.refresh(&pair.refresh_token);
+    answer.is_json(400, r#"{"error":"Refresh token has expired"}"#);
+    let explained = server.must(&["session", "explain", &pair.session(), "--json"]);
+    assert!(explained.contains("max_lifetime"), "{explained}");
 }
 
 #[test]
@@ -219,4 +235,24 @@ fn forwarded_addresses_count_from_trusted_peers_only() {
     assert_eq!(address(&[]), "127.0.0.1");
     assert_eq!(address(&[("SERVER__TRUSTED_PROXIES", "10.0.0.0/8")]), "127.0.0.1");
     assert_eq!(address(&[("SERVER__TRUSTED_PROXIES", "127.0.0.1,10.0.0.0/8")]), "192.0.2.7");
+}
+
+#[test]
+fn a_connection_that_says_nothing_and_a_body_that_never_comes_are_cut_off() {
+    let server = Server::start();
+    let open = |bytes: &[u8]| {
+        let mut stream = TcpStream::connect(server.public).unwrap();
+        stream.write_all(bytes).unwrap();
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(40))).unwrap();
+        stream
+    };
+    let mut silent = open(b"");
+    let mut waiting = open(
+        b"POST /api/v1/token-auth/ HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+          Content-Length: 100\r\n\r\n{",
+    );
+    let mut answer = [0; 12];
+    waiting.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 400");
+    assert_eq!(silent.read(&mut answer).unwrap(), 0);
 }

@@ -112,8 +112,9 @@ async fn key(services: &Services, request: Request) -> Result<Value> {
             let kid = keys.import(&content, algorithm, verify_only).await?;
             Ok(json!({ "kid": kid }))
         }
-        Request::KeyReseal { master_key } => {
-            let count = keys.reseal(&SecretBytes::new(master_key)).await?;
+        Request::KeyReseal { master_key, current } => {
+            let current = current.map(SecretBytes::new);
+            let count = keys.reseal(&SecretBytes::new(master_key), current.as_ref()).await?;
             Ok(json!({ "resealed": count }))
         }
         _ => Err(anyhow!("not about keys")),
@@ -121,11 +122,10 @@ async fn key(services: &Services, request: Request) -> Result<Value> {
 }
 
 fn parse_session(id: &str) -> Result<SessionId> {
-    SessionId::parse(id).with_context(|| {
-        format!(
-            "`{id}` is no session id: it is the claim `sid` of a token, as `session list` shows it"
-        )
-    })
+    // Not echoed: people paste whole tokens here.
+    SessionId::parse(id).context(
+        "this is no session id: it is the claim `sid` of a token, as `session list` shows it",
+    )
 }
 
 fn unknown_session(id: &str) -> anyhow::Error {

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -45,6 +45,12 @@ pub(super) async fn send(config: &Config, request: Request) -> Result<Value> {
     loop {
         if let Some(stream) = connect(&config.database.socket()).await? {
             return exchange(stream, &request).await;
+        }
+        if !request.may_begin() && !config.database.sqlite.exists() {
+            let path = config.database.sqlite.display();
+            bail!(
+                "there is no database at {path}: name its folder with --data, or set database.url"
+            );
         }
         match crate::app::open(config.clone(), Arc::new(SystemClock)).await {
             Ok(services) => return execute::execute(&services, request).await,

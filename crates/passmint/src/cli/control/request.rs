@@ -23,7 +23,14 @@ pub(in crate::cli) enum Request {
     KeyRotate { now: bool },
     KeyRevoke { kid: String },
     KeyImport { content: Vec<u8>, algorithm: Algorithm, verify_only: bool },
-    KeyReseal { master_key: Vec<u8> },
+    KeyReseal { master_key: Vec<u8>, current: Option<Vec<u8>> },
+}
+
+impl Request {
+    /// Whether it makes sense as the first thing ever done: a new database is made for it.
+    pub(super) fn may_begin(&self) -> bool {
+        matches!(self, Self::UserAdd { .. } | Self::KeyImport { .. })
+    }
 }
 
 /// What to change about a user.

@@ -68,7 +68,7 @@ impl Core {
         self.simd = None;
     }
 
-    /// Computes a tag into `out`. Memory beyond `keep` KiB is given back at once.
+    /// Computes a tag into `out`.
     pub(super) fn hash(
         &mut self,
         params: Argon2Params,

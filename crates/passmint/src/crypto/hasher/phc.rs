@@ -48,9 +48,9 @@ impl Parsed {
             passes: phc.params.get_decimal("t")?,
             lanes: phc.params.get_decimal("p")?,
         };
-        let fits = (8 * params.lanes..=MOST.memory_kib).contains(&params.memory_kib)
+        let fits = (1..=MOST.lanes).contains(&params.lanes)
             && (1..=MOST.passes).contains(&params.passes)
-            && (1..=MOST.lanes).contains(&params.lanes);
+            && (8 * params.lanes..=MOST.memory_kib).contains(&params.memory_kib);
         let tag = phc.hash?.as_bytes().to_vec();
         let salt = phc.salt?.as_ref().to_vec();
         (fits && salt.len() >= 8 && tag.len() >= 16).then_some(Self { params, salt, tag })
@@ -86,6 +86,7 @@ mod tests {
             "$argon2id$v=19$m=4194304,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAA",
             "$argon2id$v=19$m=64,t=2000,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAA",
             "$argon2id$v=19$m=64,t=2,p=0$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAA",
+            "$argon2id$v=19$m=64,t=2,p=4294967295$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAA",
             "$argon2id$v=16$m=64,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAA",
             "$argon2i$v=19$m=64,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAA",
             "$argon2id$v=19$m=64,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA",

@@ -24,7 +24,7 @@ use crate::domain::user::{Credentials, User, UserId, Username};
 use crate::store::{Lineage, RotateRefresh, Rotation, StartSession};
 use crate::telemetry::{LoginOutcome, RefreshOutcome, VerifyOutcome};
 
-/// How many verified tokens are remembered. One takes about 1 KiB.
+/// How many verified tokens are remembered. One takes 1 to 5 KiB, by its claims.
 const REMEMBERED_TOKENS: usize = 32_768;
 
 /// How long after a session began its access tokens may be renewed by themselves
@@ -148,6 +148,7 @@ impl TokenService {
         };
         let rehash = better.map(|better| (credentials.hash.clone(), better));
         let secret = SessionSecret::new(random::bytes().map_err(Failure::internal)?);
+        let in_use = parts.keys_in_use.read().await;
         let issuer = Issuer { ring: parts.ring.load_full(), config };
         let start = StartSession {
             rehash,
@@ -156,6 +157,7 @@ impl TokenService {
             ..self.start(&credentials, &secret, &issuer)?
         };
         let lineage = parts.store.start_session(start).await.map_err(Failure::from)?;
+        drop(in_use);
         // The user was disabled or got another password while the hash was computed.
         let lineage = lineage.ok_or(LoginError::Refused)?;
         let now = lineage.session.rotated_at;
@@ -190,21 +192,27 @@ impl TokenService {
         address: Option<IpAddr>,
     ) -> Result<Pair, RefreshError> {
         let outcome = self.try_refresh(token, address).await;
-        if let Err(error) = &outcome {
-            self.parts.metrics.refresh(match error {
-                RefreshError::Refused => RefreshOutcome::Refused,
-                RefreshError::Expired => RefreshOutcome::Expired,
-                RefreshError::Failed(_) => RefreshOutcome::Failed,
-            });
+        // What the store decided is counted there.
+        let counted = match &outcome {
+            Err(RefreshError::Failed(_)) => Some(RefreshOutcome::Failed),
+            Err(RefreshError::Expired) => Some(RefreshOutcome::Expired),
+            _ => None,
+        };
+        if let Some(counted) = counted {
+            self.parts.metrics.refresh(counted);
         }
         outcome
     }
 
     async fn try_refresh(&self, text: &str, address: Option<IpAddr>) -> Result<Pair, RefreshError> {
         let parts = &self.parts;
+        let in_use = parts.keys_in_use.read().await;
         let issuer = Issuer { ring: parts.ring.load_full(), config: parts.settings.load_full() };
-        let token = RefreshToken::decode(text, |number| issuer.ring.refresh(number))
-            .ok_or(RefreshError::Refused)?;
+        let token = RefreshToken::decode(text, |number| issuer.ring.refresh(number));
+        let Some(token) = token else {
+            parts.metrics.refresh(RefreshOutcome::Refused);
+            return Err(RefreshError::Refused);
+        };
         if parts.clock.now() >= token.expires_at {
             return Err(RefreshError::Expired);
         }
@@ -221,6 +229,7 @@ impl TokenService {
             })
             .await
             .map_err(Failure::from)?;
+        drop(in_use);
         // Signed while the commit is under way; nobody sees it before that is done.
         let pair = match executed.peek() {
             Rotation::Rotated(lineage) => {
@@ -233,7 +242,10 @@ impl TokenService {
         };
         let outcome = executed.committed().await.map_err(Failure::from)?;
         self.note_rotation(&outcome, token.session);
-        Ok(pair.ok_or(RefreshError::Refused)??)
+        match outcome {
+            Rotation::Expired => Err(RefreshError::Expired),
+            _ => Ok(pair.ok_or(RefreshError::Refused)??),
+        }
     }
 
     /// Counts what became of a refresh token, and says aloud what an operator should hear.
@@ -254,7 +266,9 @@ impl TokenService {
                 );
                 metrics.refresh(RefreshOutcome::StateLost);
             }
-            Rotation::Dead => {}
+            Rotation::Dead => metrics.refresh(RefreshOutcome::Refused),
+            // Counted by its error.
+            Rotation::Expired => {}
         }
     }
 
@@ -296,6 +310,11 @@ impl TokenService {
             Err(VerifyError::Revoked) => VerifyOutcome::Revoked,
         });
         outcome
+    }
+
+    /// Has every token checked anew: the rules may have changed.
+    pub fn forget_known(&self) {
+        self.known.clear();
     }
 
     fn try_verify(&self, token: &str) -> Result<Arc<Verified>, VerifyError> {
@@ -362,7 +381,7 @@ impl TokenService {
             return Ok(None);
         };
         let found = self.parts.store.credentials_of(id).await?;
-        Ok(found.map(|credentials| credentials.user))
+        Ok(found.map(|credentials| credentials.user).filter(|user| user.disabled_at.is_none()))
     }
 
     /// The session of a genuine refresh token, expired or not; `None` for anything else.

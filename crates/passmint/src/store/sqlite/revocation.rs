@@ -31,20 +31,26 @@ impl RevocationStore for SqliteStore {
             .await
     }
 
-    async fn sweep_revocations(&self, lifetime: Duration) -> Result<Vec<i64>, StoreError> {
+    async fn sweep_revocations(
+        &self,
+        lifetime: Duration,
+        keep_users: bool,
+    ) -> Result<Vec<i64>, StoreError> {
         self.writer
             .write(move |write| {
-                let lifetime = micros(lifetime);
+                let lifetime = longest_lifetime(write, micros(lifetime))?;
                 write
                     .db
                     .prepare_cached(
                         "DELETE FROM revocation WHERE sequence IN (SELECT sequence FROM revocation \
-                         WHERE running_time < ?1 AND at < ?2 LIMIT 500) RETURNING sequence",
+                         WHERE running_time < ?1 AND at < ?2 AND NOT (?3 AND kind = 'user') \
+                         LIMIT 500) RETURNING sequence",
                     )?
                     .query_map(
                         params![
                             write.running_time.saturating_sub(lifetime),
-                            write.now.micros().saturating_sub(lifetime)
+                            write.now.micros().saturating_sub(lifetime),
+                            keep_users
                         ],
                         |row| row.get(0),
                     )?
@@ -68,6 +74,18 @@ impl RevocationStore for SqliteStore {
     async fn ping(&self) -> Result<(), StoreError> {
         self.readers.read(|db| db.query_row("SELECT 1", [], |_| Ok(()))).await
     }
+}
+
+/// The longest lifetime that a sweep of this database was ever called with: shortening the setting
+/// and lengthening it again must not bring an ended token back.
+fn longest_lifetime(write: &Write<'_>, lifetime: i64) -> Sql<i64> {
+    write
+        .db
+        .prepare_cached(
+            "INSERT INTO meta (name, value) VALUES ('longest_lifetime', ?1) \
+             ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value) RETURNING value",
+        )?
+        .query_row([lifetime], |row| row.get(0))
 }
 
 /// Appends an entry; its position is its sequence number.

@@ -156,6 +156,7 @@ const ROTATE: &str = "UPDATE session SET \
      refresh_key = ?8, \
      address = coalesce(?9, address) \
      WHERE id = ?1 AND generation = ?2 AND secret_hash = ?3 AND ended_at IS NULL \
+     AND ?4 < created_at + ?7 \
      RETURNING ";
 
 /// The whole statement of a rotation: `?1` session, `?2` generation, `?3` secret hash, `?4` now, `?5`
@@ -222,8 +223,12 @@ fn answer_without_rotation(write: &mut Write<'_>, rotate: &RotateRefresh) -> Sql
             end_one(write, session.id, EndReason::StateLost)?;
             Ok(Rotation::StateLost)
         }
-        // `Current` would have been rotated; a live current row that was not is none of ours.
-        Presentation::Dead | Presentation::Current => Ok(Rotation::Dead),
+        // It would have been rotated, had the maximal lifetime not been lowered meanwhile.
+        Presentation::Current => {
+            end_one(write, session.id, EndReason::MaxLifetime)?;
+            Ok(Rotation::Expired)
+        }
+        Presentation::Dead => Ok(Rotation::Dead),
     }
 }
 
@@ -246,15 +251,24 @@ fn replay(write: &mut Write<'_>, session: Session, rotate: &RotateRefresh) -> Sq
     Ok(Rotation::Replayed(Box::new(Lineage { session, user })))
 }
 
-/// Ends one live session; whether it was live. Access tokens are revoked where the reason says so.
+/// Ends one live session; whether there was something to end. A session that had merely given way or
+/// fallen asleep still has access tokens that run: a reason that ends those ends it once more.
 pub(super) fn end_one(write: &mut Write<'_>, id: SessionId, reason: EndReason) -> Sql<bool> {
     let changed = write
         .db
         .prepare_cached(
-            "UPDATE session SET ended_at = ?2, end_reason = ?3, ended_running_time = ?4 \
-             WHERE id = ?1 AND ended_at IS NULL",
+            "UPDATE session SET ended_at = coalesce(ended_at, ?2), end_reason = ?3, \
+             ended_running_time = coalesce(ended_running_time, ?4) \
+             WHERE id = ?1 AND (ended_at IS NULL \
+                 OR (?5 AND end_reason IN ('evicted', 'idle')))",
         )?
-        .execute(params![id.0, write.now.micros(), reason.name(), write.running_time])?;
+        .execute(params![
+            id.0,
+            write.now.micros(),
+            reason.name(),
+            write.running_time,
+            reason.ends_access_tokens()
+        ])?;
     if changed > 0 && reason.ends_access_tokens() {
         write.revoke(Revocation::Session(id))?;
     }
@@ -269,10 +283,8 @@ fn end_sessions(write: &mut Write<'_>, which: Sessions, reason: EndReason) -> Sq
             Ok(u64::from(own && end_one(write, id, reason)?))
         }
         Sessions::AllOfExcept(user, keep) => {
-            let mut ended = 0;
-            for id in live_ids(write.db, user)? {
-                ended += u64::from(id != keep && end_one(write, id, reason)?);
-            }
+            let ended = end_all_of(write, user, Some(keep), reason)?;
+            super::user::raise_epoch(write, user, Some(keep))?;
             Ok(ended)
         }
         Sessions::AllOf(user) => {
@@ -281,12 +293,6 @@ fn end_sessions(write: &mut Write<'_>, which: Sessions, reason: EndReason) -> Sq
             Ok(ended)
         }
     }
-}
-
-fn live_ids(db: &Connection, user: UserId) -> Sql<Vec<SessionId>> {
-    db.prepare_cached("SELECT id FROM session WHERE user_id = ?1 AND ended_at IS NULL")?
-        .query_map([user.0], |row| row.get(0).map(SessionId))?
-        .collect()
 }
 
 /// Ends the user's live sessions but `keep` in one statement. Their access tokens are the affair of

@@ -297,7 +297,11 @@ impl Batches {
                     execute("RELEASE job")?;
                 }
                 (false, true) => {}
-                (false, false) => return Err(rusqlite::Error::ExecuteReturnedResults),
+                // Its own caller hears the cause.
+                (false, false) => {
+                    let cause = "another write of the same batch failed";
+                    return Err(rusqlite::Error::ToSqlConversionFailure(cause.into()));
+                }
             }
         }
         execute("COMMIT")?;
