@@ -141,7 +141,9 @@ fn spawn(
     let config = tls.0.load_full();
     tokio::spawn(async move {
         // The protocol is told apart by the first bytes, and that has no deadline of its own.
-        if tokio::time::timeout(HEAD_DEADLINE, stream.readable()).await.is_err() {
+        let mut first = [0];
+        let began = tokio::time::timeout(HEAD_DEADLINE, stream.peek(&mut first)).await;
+        if !matches!(began, Ok(Ok(1..))) {
             return;
         }
         let Some(config) = config else {
