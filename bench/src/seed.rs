@@ -137,9 +137,10 @@ mod tests {
         let path = folder.path().join("passmint.db");
         let db = Connection::open(&path).unwrap();
         db.execute_batch(
-            "CREATE TABLE user (id INTEGER PRIMARY KEY, username TEXT UNIQUE, hash TEXT);
+            "CREATE TABLE user (id INTEGER PRIMARY KEY, username TEXT UNIQUE,
+                 username_folded TEXT UNIQUE, hash TEXT);
              CREATE TABLE session (id BLOB PRIMARY KEY, user_id INTEGER, generation INTEGER);
-             INSERT INTO user VALUES (7, 'ann', 'h');
+             INSERT INTO user VALUES (7, 'ann', 'ann', 'h');
              INSERT INTO session VALUES (x'0190000000007000a000000000000000', 7, 3),
                                         (x'0190000001007000a000000000000000', 7, 3);",
         )
