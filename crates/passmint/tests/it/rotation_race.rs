@@ -53,6 +53,17 @@ impl Connection {
     }
 }
 
+/// Ends the whole run when a client fails: the others would wait at the barrier for ever.
+struct EndsTheRun;
+
+impl Drop for EndsTheRun {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::exit(101);
+        }
+    }
+}
+
 fn pair(body: &str) -> (String, String) {
     let body: serde_json::Value = serde_json::from_str(body).unwrap();
     let text = |name: &str| body[name].as_str().unwrap().to_owned();
@@ -72,6 +83,7 @@ fn a_thousand_races_of_twenty_leave_one_lineage() {
             let (server, current, barrier) = (&server, &current, &barrier);
             let (generation, round_pairs) = (&generation, &round_pairs);
             scope.spawn(move || {
+                let _guard = EndsTheRun;
                 let mut connection = Connection::open(server.public);
                 for _ in 0..ROUNDS {
                     barrier.wait();
