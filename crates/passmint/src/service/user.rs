@@ -101,13 +101,7 @@ impl UserService {
         let username = Username::for_new_user(&add.username)?;
         check_roles(&add.roles)?;
         check_text("email", &add.email)?;
-        let (password, generated) = if let Some(password) = add.password {
-            self.check_password(&password, &username)?;
-            (password, None)
-        } else {
-            let text = random::password().map_err(Failure::internal)?;
-            (Password::new(text.clone()), Some(text))
-        };
+        let (password, generated) = self.given_or_generated(add.password, &username)?;
         Ok((self.add_unchecked(username, password, add.email, add.roles).await?, generated))
     }
 
@@ -167,13 +161,7 @@ impl UserService {
         password: Option<Password>,
     ) -> Result<Option<String>, UserError> {
         let user = self.find(name).await?;
-        let (password, generated) = if let Some(password) = password {
-            self.check_password(&password, &user.username)?;
-            (password, None)
-        } else {
-            let text = random::password().map_err(Failure::internal)?;
-            (Password::new(text.clone()), Some(text))
-        };
+        let (password, generated) = self.given_or_generated(password, &user.username)?;
         let hash = self.0.hashing.hash(password, self.max_wait()).await?;
         let change = PasswordChange { user: user.id, hash, expected_version: None, keep: None };
         done(self.0.store.change_password(change).await?)?;
@@ -224,6 +212,20 @@ impl UserService {
     pub async fn delete(&self, name: &str) -> Result<(), UserError> {
         let user = self.find(name).await?;
         done(self.0.store.delete_user(user.id).await?)
+    }
+
+    /// The given password, if it is good enough, or a generated one with its text to tell once.
+    fn given_or_generated(
+        &self,
+        given: Option<Password>,
+        name: &Username,
+    ) -> Result<(Password, Option<String>), UserError> {
+        if let Some(password) = given {
+            self.check_password(&password, name)?;
+            return Ok((password, None));
+        }
+        let text = random::password().map_err(Failure::internal)?;
+        Ok((Password::new(text.clone()), Some(text)))
     }
 
     fn check_password(&self, password: &Password, name: &Username) -> Result<(), WeakPassword> {

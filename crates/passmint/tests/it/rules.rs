@@ -201,9 +201,6 @@ fn limits_on_body_token_and_depth() {
     };
     assert_eq!(server.send(post(LOGIN).json(&padded(16 * 1024))).status, 200);
     is_detail(&server.send(post(LOGIN).json(&padded(16 * 1024 + 1))), 413);
-    let chunked =
-        post(LOGIN).header("Transfer-Encoding", "chunked").header("Content-Length", "").json("");
-    drop(chunked);
     let long = "x".repeat(8 * 1024 + 1);
     let refresh =
         server.send(post("/api/v1/token-refresh/").form(&format!("refresh_token={long}")));

@@ -343,7 +343,7 @@ fn sessions_of(db: &Connection, user: UserId, ended: bool, now: Timestamp) -> Sq
 }
 
 /// Where to go on, what has run out, and which ended sessions to consider for deletion.
-type Looked = (Option<SessionId>, Vec<(SessionId, EndReason)>, Vec<SessionId>);
+type Looked = (Option<SessionId>, Vec<SessionId>, Vec<SessionId>);
 
 fn look_over(db: &Connection, sweep: &SweepSessions, now: Timestamp) -> Sql<Looked> {
     let sql = format!("SELECT {} FROM session WHERE id > ?1 ORDER BY id LIMIT ?2", row::SESSION);
@@ -356,20 +356,17 @@ fn look_over(db: &Connection, sweep: &SweepSessions, now: Timestamp) -> Sql<Look
     let next = sessions.last().filter(|_| full).map(|session| session.id);
     let run_out = sessions
         .iter()
-        .filter_map(|session| Some((session.id, session.run_out(now, &sweep.policy)?)))
+        .filter(|session| session.run_out(now, &sweep.policy).is_some())
+        .map(|session| session.id)
         .collect();
     let ended = sessions.iter().filter(|s| s.ended.is_some()).map(|s| s.id).collect();
     Ok((next, run_out, ended))
 }
 
 /// Ends what had run out when it was looked at, unless a refresh has come in between.
-fn end_run_out(
-    write: &mut Write<'_>,
-    run_out: &[(SessionId, EndReason)],
-    sweep: &SweepSessions,
-) -> Sql<u64> {
+fn end_run_out(write: &mut Write<'_>, run_out: &[SessionId], sweep: &SweepSessions) -> Sql<u64> {
     let mut ended = 0;
-    for (id, _) in run_out {
+    for id in run_out {
         let Some(session) = find(write.db, *id)? else {
             continue;
         };
