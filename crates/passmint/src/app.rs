@@ -17,11 +17,14 @@ use crate::config::Config;
 use crate::crypto::hasher::{Argon2Params, HashingPool, PoolSettings};
 use crate::crypto::master_key;
 use crate::crypto::sealing::Sealer;
+use crate::domain::audit::{AuditEvent, AuditKind, By};
 use crate::domain::revocation::RevocationEntry;
 use crate::domain::secret::SecretBytes;
+use crate::domain::session::EndReason;
 use crate::http::listener::{self, Tls};
 use crate::http::{Health, PublicState, router};
 use crate::revocation::RevocationView;
+use crate::service::audit::AuditService;
 use crate::service::key::{KeyService, open_ring};
 use crate::service::maintenance::Maintenance;
 use crate::service::session::SessionService;
@@ -31,6 +34,7 @@ use crate::service::{Parts, Services};
 use crate::store::sqlite::{DatabaseLock, SqliteStore};
 use crate::store::{CommitSink, KeyStore as _, RevocationStore as _};
 use crate::telemetry::{LogLevel, Metrics};
+use crate::throttle::Throttle;
 
 /// Opens the database of the settings and builds all services on it.
 pub async fn open(config: Config, clock: Arc<dyn Clock>) -> Result<Services> {
@@ -53,15 +57,18 @@ pub async fn open(config: Config, clock: Arc<dyn Clock>) -> Result<Services> {
         settings: Arc::clone(&settings),
         hashing,
         revocations,
+        throttle: Throttle::default(),
         ring: ArcSwap::from_pointee(ring),
         keys_in_use: RwLock::new(()),
         metrics: Arc::clone(&metrics),
     });
+    parts.throttle.restore(&parts.store.throttles().await?, parts.clock.now());
     Ok(Services {
-        tokens: TokenService::new(Arc::clone(&parts)),
+        tokens: TokenService::new(Arc::clone(&parts))?,
         sessions: SessionService::new(Arc::clone(&parts)),
         users: UserService::new(Arc::clone(&parts)),
         keys: KeyService::new(Arc::clone(&parts), sealer),
+        audit: AuditService::new(Arc::clone(&parts)),
         settings,
         metrics,
         parts,
@@ -81,6 +88,14 @@ impl CommitSink for Committed {
 
     fn committed(&self, writes: usize) {
         self.metrics.commit(writes as u64);
+    }
+
+    fn sessions_ended(&self, reason: EndReason, count: u64) {
+        self.metrics.sessions_ended(reason, count);
+    }
+
+    fn audited(&self, kind: AuditKind) {
+        self.metrics.audited(kind.name());
     }
 }
 
@@ -156,6 +171,8 @@ impl Server {
         let public = router::public(state.clone());
         let admin = admin::router(state, self.services.clone(), hosts, self.clock);
         let (parts, keys) = (Arc::clone(&self.services.parts), self.services.keys.clone());
+        let version = env!("CARGO_PKG_VERSION");
+        parts.note(By::SERVER, AuditEvent::new(AuditKind::ServerStarted).with("version", version));
         let maintenance = tokio::spawn(Maintenance::new(parts, keys).run());
         let health = Arc::clone(&self.health);
         let mut stopping = stop.clone();
@@ -169,6 +186,7 @@ impl Server {
         );
         drain.abort();
         maintenance.abort();
+        self.services.parts.keep_throttles().await;
         if let Err(error) = self.services.parts.store.keep_running_time().await {
             tracing::warn!(%error, "the running time could not be kept");
         }
@@ -237,5 +255,6 @@ pub fn reload(services: &Services, tls: &Tls, log: Option<&LogLevel>, new: Confi
     next.hashing = old.hashing.clone();
     services.settings.store(Arc::new(next));
     services.tokens.forget_known();
+    services.parts.note(By::OPERATOR, AuditEvent::new(AuditKind::SettingsReloaded));
     Ok(())
 }

@@ -14,6 +14,7 @@ pub mod telemetry;
 pub mod crypto;
 pub mod revocation;
 pub mod store;
+pub mod throttle;
 
 pub mod service;
 

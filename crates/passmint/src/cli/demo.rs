@@ -12,7 +12,7 @@ use crate::app::{self, Server};
 use crate::clock::{Clock, SystemClock, TurnableClock};
 use crate::config::{Config, Place, Sources};
 use crate::domain::secret::Password;
-use crate::domain::user::{UserId, Username};
+use crate::domain::user::Username;
 use crate::service::Services;
 use crate::service::user::UserError;
 use crate::telemetry;
@@ -87,7 +87,7 @@ async fn add_sample_user(services: &Services) -> Result<()> {
     let password = Password::new(PASSWORD.to_owned());
     let email = "sample_user@example.com".to_owned();
     let name = Username::canonical(USER);
-    let others = services.users.list(UserId(0), 1).await?;
+    let others = services.users.list(None, 1).await?;
     if others.iter().any(|user| user.username != name) && services.users.find(USER).await.is_err() {
         bail!(
             "this folder holds the data of other users: the demo would add one with a known password"

@@ -151,14 +151,15 @@ fn show(user: &Value, json: bool) -> Result<()> {
 async fn list(config: &Config, json: bool) -> Result<()> {
     const PAGE: u32 = 1000;
     let mut users = Vec::new();
-    let mut after = 0;
+    let mut after = None;
     loop {
-        let page = control::send(config, Request::UserList { after, limit: PAGE }).await?;
-        let Value::Array(page) = page else { bail!("the server answered something else") };
-        after = page.last().and_then(|user| user.get("id")?.as_i64()).unwrap_or(after);
-        let full = page.len() == PAGE as usize;
-        users.extend(page);
-        if !full {
+        let mut page = control::send(config, Request::UserList { after, limit: PAGE }).await?;
+        let Some(Value::Array(listed)) = page.get_mut("users").map(Value::take) else {
+            bail!("the server answered something else")
+        };
+        users.extend(listed);
+        after = page.get("next").and_then(Value::as_i64);
+        if after.is_none() {
             break;
         }
     }

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 pub use reader::{Effective, Place, Problem};
 pub use sections::{
-    Api, Database, HashingSettings, Keys, Log, LogFormat, Login, MasterKey, PasswordSettings,
-    Revocation, Server, Sessions, Throttle, Tokens,
+    Api, Audit, Database, HashingSettings, Keys, Log, LogFormat, Login, MasterKey,
+    PasswordSettings, Revocation, Server, Sessions, Throttle, Tokens,
 };
 pub use value::parse_duration;
 
@@ -47,6 +47,8 @@ pub struct Config {
     pub keys: Keys,
     /// `throttle`
     pub throttle: Throttle,
+    /// `audit`
+    pub audit: Audit,
     /// `log`
     pub log: Log,
     /// Every setting with its value as shown and its place, secrets hidden: `config print`.
@@ -142,6 +144,7 @@ impl Config {
             hashing: HashingSettings::read(&mut reader),
             keys: Keys::read(&mut reader),
             throttle: Throttle::read(&mut reader),
+            audit: Audit::read(&mut reader),
             log: Log::read(&mut reader),
             effective: Vec::new(),
         };

@@ -11,6 +11,7 @@ use passmint_verify::Algorithm;
 use super::reader::Reader;
 use crate::domain::secret::SecretBytes;
 use crate::domain::session::SessionPolicy;
+use crate::throttle::{AccountRules, AddressRules};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_mins(1);
@@ -260,12 +261,21 @@ impl Revocation {
 pub struct Login {
     /// How long a login may wait for its hash before it is shed.
     pub max_wait: Duration,
+    /// For how long a repeat of the same credentials needs no hash; zero: never.
+    pub repeat_window: Duration,
 }
 
 impl Login {
     pub(super) fn read(r: &mut Reader) -> Self {
         let bounds = (Duration::from_millis(10), MINUTE);
-        Self { max_wait: r.duration("login.max_wait", 2 * SECOND, bounds) }
+        Self {
+            max_wait: r.duration("login.max_wait", 2 * SECOND, bounds),
+            repeat_window: r.duration(
+                "login.repeat_window",
+                Duration::ZERO,
+                (Duration::ZERO, HOUR),
+            ),
+        }
     }
 }
 
@@ -330,16 +340,61 @@ impl Keys {
     }
 }
 
-/// Throttling.
+/// Throttling (contract section 6).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Throttle {
-    /// Whether logins and refreshes are throttled.
+    /// Whether anybody is throttled.
     pub enabled: bool,
+    /// Failures of an account from one network before anything is held back.
+    pub free_failures: u32,
+    /// The longest wait after a failure from one network.
+    pub longest_delay: Duration,
+    /// Failures of an account from everywhere before networks it is not known from are held back.
+    pub account_failures: u32,
+    /// Requests of one address to one endpoint, a second.
+    pub requests_per_second: u32,
+    /// The same, at once.
+    pub burst: u32,
 }
 
 impl Throttle {
     pub(super) fn read(r: &mut Reader) -> Self {
-        Self { enabled: r.switch("throttle.enabled", true) }
+        Self {
+            enabled: r.switch("throttle.enabled", true),
+            free_failures: r.number("throttle.free_failures", 5, (1, 100)),
+            longest_delay: r.duration("throttle.longest_delay", 15 * MINUTE, (SECOND, HOUR)),
+            account_failures: r.number("throttle.account_failures", 100, (5, 100_000)),
+            requests_per_second: r.number("throttle.requests_per_second", 20, (1, 1_000_000)),
+            burst: r.number("throttle.burst", 40, (1, 1_000_000)),
+        }
+    }
+
+    /// The rules of failures.
+    pub fn account_rules(&self) -> AccountRules {
+        AccountRules {
+            free: self.free_failures,
+            longest_delay: self.longest_delay,
+            everywhere: self.account_failures,
+            interval: HOUR,
+        }
+    }
+
+    /// The rules of requests.
+    pub fn address_rules(&self) -> AddressRules {
+        AddressRules { per_second: self.requests_per_second, burst: self.burst }
+    }
+}
+
+/// The audit log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Audit {
+    /// How long a record is kept.
+    pub keep: Duration,
+}
+
+impl Audit {
+    pub(super) fn read(r: &mut Reader) -> Self {
+        Self { keep: r.duration("audit.keep", 400 * DAY, (DAY, 36_500 * DAY)) }
     }
 }
 

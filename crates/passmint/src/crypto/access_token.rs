@@ -41,7 +41,7 @@ impl Serialize for AccessClaims<'_> {
         let user = self.user;
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("iss", self.issuer)?;
-        map.serialize_entry("sub", &user.id.to_string())?;
+        map.serialize_entry("sub", &user.subject())?;
         if let Some(audience) = self.audience {
             map.serialize_entry("aud", audience)?;
         }
@@ -52,7 +52,7 @@ impl Serialize for AccessClaims<'_> {
         map.serialize_entry("gen", &self.generation)?;
         map.serialize_entry("uep", &user.epoch)?;
         map.serialize_entry("roles", &user.roles)?;
-        map.serialize_entry("user_id", &user.id.0)?;
+        map.serialize_entry("user_id", &user.public_id())?;
         map.serialize_entry("username", user.username.as_str())?;
         map.serialize_entry("email", &user.email)?;
         map.serialize_entry("orig_iat", &self.session_began_at.seconds())?;

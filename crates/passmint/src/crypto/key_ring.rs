@@ -7,6 +7,7 @@ use aws_lc_rs::hmac;
 use passmint_verify::{JwkSet, KeySet};
 
 use super::signing_key::SigningKey;
+use crate::domain::user::Username;
 
 /// All keys at one moment.
 pub struct KeyRing {
@@ -22,12 +23,21 @@ pub struct KeyRing {
     pub refresh_key: u32,
     /// All refresh keys.
     pub refresh_keys: HashMap<u32, hmac::Key>,
+    /// Makes digests of usernames.
+    pub digest_key: hmac::Key,
 }
 
 impl KeyRing {
     /// The refresh key of that number.
     pub fn refresh(&self, number: u32) -> Option<&hmac::Key> {
         self.refresh_keys.get(&number)
+    }
+
+    /// A keyed digest of a username: the same for the same name for as long as the key lives, and of
+    /// no use to anybody without the key.
+    pub fn account(&self, name: &Username) -> u64 {
+        let tag = hmac::sign(&self.digest_key, name.as_str().as_bytes());
+        tag.as_ref().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
     }
 }
 

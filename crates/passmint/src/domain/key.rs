@@ -15,23 +15,47 @@ pub enum KeyUse {
     Signing(Algorithm),
     /// Authenticates refresh tokens (HMAC-SHA-256).
     Refresh,
+    /// Makes digests of usernames (HMAC-SHA-256), for what must not keep the names themselves.
+    Digest,
+}
+
+/// Keys that take each other's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyKind {
+    /// Signing keys of all algorithms.
+    Signing,
+    /// Refresh keys.
+    Refresh,
+    /// Digest keys.
+    Digest,
 }
 
 impl KeyUse {
+    /// Which keys it can take the place of.
+    pub fn kind(self) -> KeyKind {
+        match self {
+            Self::Signing(_) => KeyKind::Signing,
+            Self::Refresh => KeyKind::Refresh,
+            Self::Digest => KeyKind::Digest,
+        }
+    }
+
     /// The name under which the store keeps it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Signing(algorithm) => algorithm.name(),
             Self::Refresh => "refresh",
+            Self::Digest => "digest",
         }
     }
 
     /// The use of that name.
     pub fn from_name(name: &str) -> Option<Self> {
-        if name == "refresh" {
-            return Some(Self::Refresh);
+        match name {
+            "refresh" => Some(Self::Refresh),
+            "digest" => Some(Self::Digest),
+            other => Algorithm::from_name(other).map(Self::Signing),
         }
-        Algorithm::from_name(name).map(Self::Signing)
     }
 }
 

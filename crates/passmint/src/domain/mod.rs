@@ -3,9 +3,12 @@
 //! Pure and synchronous: no I/O, no clock (`now` is a value passed in), no knowledge of any other
 //! room. Everyone may know this room.
 
+pub mod audit;
 pub mod key;
+pub mod network;
 pub mod revocation;
 pub mod secret;
 pub mod session;
+pub mod throttle;
 pub mod time;
 pub mod user;

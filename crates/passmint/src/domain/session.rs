@@ -281,15 +281,6 @@ impl Session {
     }
 }
 
-/// Whether two addresses are of one network: the same /24 (IPv4) or /64 (IPv6).
-pub fn same_network(one: IpAddr, other: IpAddr) -> bool {
-    match (one.to_canonical(), other.to_canonical()) {
-        (IpAddr::V4(a), IpAddr::V4(b)) => a.octets()[..3] == b.octets()[..3],
-        (IpAddr::V6(a), IpAddr::V6(b)) => a.octets()[..8] == b.octets()[..8],
-        _ => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -369,16 +360,6 @@ mod tests {
         assert_eq!(early.to_string().as_bytes()[14], b'7');
         assert_eq!(SessionId::parse(&early.to_string()), Some(early));
         assert_eq!(SessionId::parse("urn:uuid:00000000-0000-7000-8000-000000000000"), None);
-    }
-
-    #[test]
-    fn networks() {
-        let same = |a: &str, b: &str| same_network(a.parse().unwrap(), b.parse().unwrap());
-        assert!(same("192.0.2.1", "192.0.2.200"));
-        assert!(same("::ffff:192.0.2.1", "192.0.2.200"));
-        assert!(!same("192.0.2.1", "192.0.3.1"));
-        assert!(same("2001:db8::1", "2001:db8::ffff"));
-        assert!(!same("2001:db8:0:1::1", "2001:db8:0:2::1"));
     }
 
     #[test]

@@ -31,6 +31,12 @@ impl Timestamp {
         Self::from_micros(self.0.saturating_add(micros(span)))
     }
 
+    /// This much earlier; likewise.
+    #[must_use]
+    pub fn minus(self, span: Duration) -> Self {
+        Self::from_micros(self.0.saturating_sub(micros(span)))
+    }
+
     /// How long after `earlier` this is; a clock that went back counts as no time at all.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use aws_lc_rs::digest;
 use serde_json::{Map, Value};
 use unicode_normalization::UnicodeNormalization;
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
@@ -13,9 +14,51 @@ use super::time::Timestamp;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UserId(pub i64);
 
+impl UserId {
+    /// The id behind `sub` of a token: the number itself, or the id of an imported text.
+    pub fn of_subject(subject: &str) -> Self {
+        ImportedId::read(subject).user_id()
+    }
+}
+
 impl fmt::Display for UserId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// The id that a user had in the system it came from. Tokens go on saying it as it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImportedId {
+    /// A whole number from 0 on: taken over as the user's own id.
+    Number(i64),
+    /// Anything else, as in a UUID.
+    Text(String),
+}
+
+impl ImportedId {
+    /// The most bytes that an imported id may have.
+    pub const MAX_BYTES: usize = 128;
+
+    /// The id of that text; what is written as a plain number counts as one.
+    pub fn read(text: &str) -> Self {
+        match text.parse::<i64>() {
+            Ok(number) if number >= 0 && number.to_string() == text => Self::Number(number),
+            _ => Self::Text(text.to_owned()),
+        }
+    }
+
+    /// The id under which the user is kept. That of a text is a negative number made from its
+    /// SHA-256, so that a token's `sub` leads to it without a look-up.
+    pub fn user_id(&self) -> UserId {
+        let text = match self {
+            Self::Number(number) => return UserId(*number),
+            Self::Text(text) => text,
+        };
+        let hash = digest::digest(&digest::SHA256, text.as_bytes());
+        let mut head = [0; 8];
+        head.copy_from_slice(hash.as_ref().get(..8).unwrap_or(&[0; 8]));
+        UserId(i64::from_be_bytes(head) | i64::MIN)
     }
 }
 
@@ -109,6 +152,8 @@ fn is_invisible(character: char) -> bool {
 pub struct User {
     /// Never reused.
     pub id: UserId,
+    /// The id it had elsewhere, where that was no number.
+    pub imported_id: Option<String>,
     /// Canonical.
     pub username: Username,
     /// May be empty; not unique.
@@ -129,6 +174,18 @@ pub struct User {
     pub disabled_at: Option<Timestamp>,
     /// When the user was added.
     pub created_at: Timestamp,
+}
+
+impl User {
+    /// The id as the outside knows it: a number, or the imported text as it was.
+    pub fn public_id(&self) -> Value {
+        self.imported_id.as_ref().map_or_else(|| self.id.0.into(), |id| id.as_str().into())
+    }
+
+    /// The same as text: `sub`.
+    pub fn subject(&self) -> String {
+        self.imported_id.clone().unwrap_or_else(|| self.id.to_string())
+    }
 }
 
 /// A user together with the hash that a login is checked against.
@@ -246,6 +303,19 @@ mod tests {
             assert_eq!(Username::for_new_user(hidden), Err(BadUsername::Invisible), "{hidden:?}");
         }
         assert_eq!(Username::for_new_user(&"é".repeat(150)).map(|n| n.as_str().len()), Ok(300));
+    }
+
+    #[test]
+    fn an_imported_id_leads_to_its_user_by_what_tokens_say() {
+        assert_eq!(UserId::of_subject("42"), UserId(42));
+        let uuid = "6f1c0de2-0f5f-4f0e-9c39-9f7b1f0a7a11";
+        let id = ImportedId::read(uuid).user_id();
+        assert!(id.0 < 0);
+        assert_eq!(UserId::of_subject(uuid), id);
+        for other in ["042", "-1", "", "1.0", "99999999999999999999"] {
+            assert!(matches!(ImportedId::read(other), ImportedId::Text(_)), "{other}");
+            assert!(UserId::of_subject(other).0 < 0, "{other}");
+        }
     }
 
     #[test]

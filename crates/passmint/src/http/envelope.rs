@@ -2,11 +2,12 @@
 //! place where the cause of a failure is logged. A panic ends as a 500 here.
 
 use std::hash::{BuildHasher as _, Hasher as _};
+use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use axum::extract::{FromRef, Request, State};
+use axum::extract::{ConnectInfo, FromRef, Request, State};
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
@@ -18,6 +19,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
 
+use super::client_address::client_address;
 use super::error::{ApiError, Cause};
 use crate::config::Config;
 use crate::service::key::KeyService;
@@ -25,7 +27,7 @@ use crate::service::session::SessionService;
 use crate::service::token::TokenService;
 use crate::service::user::UserService;
 use crate::service::{Services, Settings};
-use crate::telemetry::REQUEST_ID as REQUEST;
+use crate::telemetry::{REQUEST, RequestContext};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -114,11 +116,17 @@ impl RequestIds {
 /// Wraps every request; a layer around the whole router.
 pub async fn envelope(State(state): State<PublicState>, request: Request, next: Next) -> Response {
     let id = state.0.ids.of(request.headers());
-    let cors = Cors::of(&request, &state.0.services.settings.load());
+    let config = state.0.services.settings.load();
+    let cors = Cors::of(&request, &config);
     let http1 = request.version() <= Version::HTTP_11;
-    let task_id: Arc<str> = id.to_str().unwrap_or_default().into();
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
+    let context = RequestContext {
+        id: id.to_str().unwrap_or_default().into(),
+        address: peer.map(|peer| client_address(peer, request.headers(), &config.server)),
+    };
+    drop(config);
 
-    let mut response = REQUEST.scope(task_id, answer(request, next)).await;
+    let mut response = REQUEST.scope(context, answer(request, next)).await;
 
     state.0.services.metrics.response(response.status().as_u16());
     let headers = response.headers_mut();

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use crate::service::Failure;
 use crate::service::token::{LoginError, RefreshError, VerifyError};
 use crate::service::user::UserError;
+use crate::throttle::Throttled;
 
 /// How long to stay away when nothing better is known.
 const SHORT: Duration = Duration::from_secs(1);
@@ -52,6 +53,8 @@ pub enum ApiError {
     Unauthorized(Unauthorized),
     /// 403: genuine, but without the role asked for.
     Forbidden,
+    /// Too many attempts: 429.
+    Throttled(Duration),
     /// The hashing queue is full: 503.
     Overloaded(Duration),
     /// The store does not answer: 503. The cause goes to the log.
@@ -154,6 +157,9 @@ impl IntoResponse for ApiError {
                 let text = "You do not have permission to perform this action.";
                 detail(StatusCode::FORBIDDEN, text)
             }
+            Self::Throttled(after) => {
+                with_retry(error(StatusCode::TOO_MANY_REQUESTS, "Too many attempts"), after)
+            }
             Self::Overloaded(after) => {
                 with_retry(error(StatusCode::SERVICE_UNAVAILABLE, "Temporarily overloaded"), after)
             }
@@ -207,6 +213,7 @@ impl ApiError {
     pub(super) fn from_login(error: LoginError, refused: u16) -> Self {
         match error {
             LoginError::Refused => Self::RefusedCredentials(refused),
+            LoginError::Throttled(throttled) => throttled.into(),
             LoginError::Overloaded(shed) => Self::Overloaded(shed.retry_after),
             LoginError::Failed(failure) => failure.into(),
         }
@@ -219,10 +226,17 @@ impl ApiError {
                 Self::Fields(vec![("new_password", FieldFault::Because(why.to_string()))])
             }
             UserError::Refused | UserError::Unknown => Self::RefusedCredentials(refused),
+            UserError::Throttled(throttled) => throttled.into(),
             UserError::Overloaded(shed) => Self::Overloaded(shed.retry_after),
             UserError::Failed(failure) => failure.into(),
             other => Self::Internal(other.to_string()),
         }
+    }
+}
+
+impl From<Throttled> for ApiError {
+    fn from(throttled: Throttled) -> Self {
+        Self::Throttled(throttled.retry_after)
     }
 }
 

@@ -1,21 +1,22 @@
 //! What handlers ask for in their signatures: the caller, and where it calls from.
 
 use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::extract::{ConnectInfo, FromRef, FromRequestParts};
+use axum::extract::{FromRef, FromRequestParts};
 use axum::http::header::{AUTHORIZATION, USER_AGENT};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue};
 
 use super::envelope::PublicState;
 use super::error::{ApiError, Unauthorized};
-use crate::config::Server;
 use crate::domain::session::SessionId;
 use crate::domain::user::UserId;
-use crate::service::Settings;
+use crate::service::Services;
 use crate::service::token::{TokenService, Verified};
+use crate::telemetry::REQUEST;
+use crate::throttle::Door;
 
 /// Whoever a valid access token speaks for.
 pub(super) struct Caller(pub(super) Arc<Verified>);
@@ -87,15 +88,39 @@ pub(super) struct Origin {
 impl FromRequestParts<PublicState> for Origin {
     type Rejection = Infallible;
 
-    async fn from_request_parts(
-        parts: &mut Parts,
-        state: &PublicState,
-    ) -> Result<Self, Infallible> {
-        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
-        let settings = Settings::from_ref(state).load_full();
-        let address = peer.map(|peer| client_address(peer, &parts.headers, &settings.server));
+    async fn from_request_parts(parts: &mut Parts, _: &PublicState) -> Result<Self, Infallible> {
+        let address = client();
         let user_agent = parts.headers.get(USER_AGENT).map(printable).unwrap_or_default();
         Ok(Self { address, user_agent })
+    }
+}
+
+/// The client's address, as the envelope found it.
+fn client() -> Option<IpAddr> {
+    REQUEST.try_with(|request| request.address).ok().flatten()
+}
+
+/// A request to an endpoint that takes a password, counted before anything of it is read.
+pub(super) struct PasswordDoor;
+
+/// The same for one that takes a refresh token.
+pub(super) struct RefreshDoor;
+
+impl FromRequestParts<PublicState> for PasswordDoor {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(_: &mut Parts, state: &PublicState) -> Result<Self, ApiError> {
+        Services::from_ref(state).parts.admit_request(Door::TokenAuth, client())?;
+        Ok(Self)
+    }
+}
+
+impl FromRequestParts<PublicState> for RefreshDoor {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(_: &mut Parts, state: &PublicState) -> Result<Self, ApiError> {
+        Services::from_ref(state).parts.admit_request(Door::TokenRefresh, client())?;
+        Ok(Self)
     }
 }
 
@@ -105,38 +130,6 @@ fn printable(value: &HeaderValue) -> String {
         .filter(|character| !character.is_control())
         .take(256)
         .collect()
-}
-
-/// The forwarding header read from the right, past trusted hops; without a trusted peer, the peer.
-fn client_address(peer: IpAddr, headers: &HeaderMap, server: &Server) -> IpAddr {
-    let trusted = |address: &IpAddr| server.trusted_proxies.iter().any(|net| net.contains(address));
-    let mut client = peer.to_canonical();
-    if !trusted(&client) {
-        return client;
-    }
-    let lines: Vec<&str> = headers
-        .get_all(server.forwarded_header.as_str())
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .collect();
-    for hop in lines.iter().flat_map(|line| line.split(',')).rev() {
-        let Some(address) = hop_address(hop.trim()) else {
-            return client;
-        };
-        client = address.to_canonical();
-        if !trusted(&client) {
-            return client;
-        }
-    }
-    client
-}
-
-/// An address as proxies write it: `192.0.2.1`, `192.0.2.1:443`, `2001:db8::1`, `[2001:db8::1]:443`.
-fn hop_address(hop: &str) -> Option<IpAddr> {
-    hop.parse::<IpAddr>()
-        .or_else(|_| hop.parse::<SocketAddr>().map(|socket| socket.ip()))
-        .or_else(|_| hop.trim_start_matches('[').trim_end_matches(']').parse())
-        .ok()
 }
 
 #[cfg(test)]
@@ -165,50 +158,5 @@ mod tests {
         assert_eq!(read(&["JWT   "]), Err(Unauthorized::NoCredentials));
         assert_eq!(read(&["JWT a b"]), Err(Unauthorized::Spaces));
         assert_eq!(read(&["JWT a.b.c", "JWT a.b.c"]), Err(Unauthorized::Invalid));
-    }
-
-    fn server(trusted: &str, header: &str) -> Server {
-        let config = crate::config::Config::load(&crate::config::Sources {
-            environment: vec![
-                ("PASSMINT_SERVER__TRUSTED_PROXIES".to_owned(), trusted.to_owned()),
-                ("PASSMINT_SERVER__FORWARDED_HEADER".to_owned(), header.to_owned()),
-            ],
-            ..crate::config::Sources::default()
-        });
-        config.unwrap().server
-    }
-
-    #[test]
-    fn forwarding_headers_count_from_trusted_peers_only() {
-        let mut headers = HeaderMap::new();
-        headers.append("x-forwarded-for", HeaderValue::from_static("6.6.6.6, 192.0.2.7"));
-        headers.append("x-forwarded-for", HeaderValue::from_static("10.0.0.9"));
-        headers.append("forwarded", HeaderValue::from_static("for=7.7.7.7"));
-        let from = |peer: &str, trusted: &str| {
-            let server = server(trusted, "X-Forwarded-For");
-            client_address(peer.parse().unwrap(), &headers, &server).to_string()
-        };
-        assert_eq!(from("10.0.0.1", "10.0.0.0/8"), "192.0.2.7");
-        assert_eq!(from("10.0.0.1", ""), "10.0.0.1");
-        assert_eq!(from("203.0.113.5", "10.0.0.0/8"), "203.0.113.5");
-        assert_eq!(from("::ffff:10.0.0.1", "10.0.0.0/8"), "192.0.2.7");
-        let none = client_address(
-            "10.0.0.1".parse().unwrap(),
-            &HeaderMap::new(),
-            &server("10.0.0.0/8", "X-Forwarded-For"),
-        );
-        assert_eq!(none.to_string(), "10.0.0.1");
-    }
-
-    #[test]
-    fn hops_in_every_spelling() {
-        for (hop, address) in [
-            ("192.0.2.1:443", Some("192.0.2.1")),
-            ("[2001:db8::1]:443", Some("2001:db8::1")),
-            ("[2001:db8::1]", Some("2001:db8::1")),
-            ("unknown", None),
-        ] {
-            assert_eq!(hop_address(hop), address.map(|a| a.parse().unwrap()), "{hop}");
-        }
     }
 }

@@ -5,6 +5,7 @@
 //! needs, `extract` and `fields` read requests; the rest are wire types and thin handlers, by noun.
 //! Handlers call services and never the store.
 
+mod client_address;
 mod envelope;
 pub mod error;
 mod extract;

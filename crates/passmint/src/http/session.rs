@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::error::{ApiError, FieldFault, Unauthorized};
 use super::extract::{UserCaller, authorization, has_authorization};
 use super::fields::Fields;
+use crate::domain::audit::Actor;
 use crate::domain::session::{EndReason, Session, SessionId};
 use crate::service::session::SessionService;
 use crate::service::token::TokenService;
@@ -86,18 +87,19 @@ pub(super) async fn logout(
     headers: HeaderMap,
     fields: Fields,
 ) -> Result<StatusCode, ApiError> {
-    let session = if has_authorization(&headers) {
+    let (session, actor) = if has_authorization(&headers) {
         let token = authorization(&headers).map_err(ApiError::Unauthorized)?;
-        tokens.verify(token)?.subject.session
+        let subject = tokens.verify(token)?.subject;
+        (subject.session, subject.user.map_or(Actor::Nobody, Actor::User))
     } else {
         let token = fields.any_text("refresh_token").map_err(|fault| match fault {
             FieldFault::Missing => ApiError::Unauthorized(Unauthorized::NotProvided),
             fault => ApiError::Fields(vec![("refresh_token", fault)]),
         })?;
-        tokens.session_of_refresh_token(token)
+        (tokens.session_of_refresh_token(token), Actor::Nobody)
     };
     if let Some(session) = session {
-        sessions.end(session, EndReason::Logout).await?;
+        sessions.end(session, EndReason::Logout, actor).await?;
     }
     Ok(StatusCode::NO_CONTENT)
 }

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::error::{ApiError, FieldFault};
-use super::extract::Origin;
+use super::extract::{Origin, PasswordDoor, RefreshDoor};
 use super::fields::Fields;
 use crate::domain::secret::Password;
 use crate::service::Settings;
@@ -56,6 +56,7 @@ fn one<'a>(name: &'static str, field: Result<&'a str, FieldFault>) -> Result<&'a
 pub(super) async fn login(
     State(tokens): State<TokenService>,
     State(settings): State<Settings>,
+    _counted: PasswordDoor,
     origin: Origin,
     fields: Fields,
 ) -> Result<Json<PairBody>, ApiError> {
@@ -85,6 +86,7 @@ struct TokenBody {
 pub(super) async fn refresh(
     State(tokens): State<TokenService>,
     State(settings): State<Settings>,
+    _counted: RefreshDoor,
     origin: Origin,
     fields: Fields,
 ) -> Result<Response, ApiError> {

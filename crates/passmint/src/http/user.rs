@@ -4,9 +4,10 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::error::{ApiError, Unauthorized};
-use super::extract::UserCaller;
+use super::extract::{PasswordDoor, UserCaller};
 use super::fields::Fields;
 use super::token::both;
 use crate::domain::secret::Password;
@@ -17,7 +18,7 @@ use crate::service::user::UserService;
 
 #[derive(Serialize)]
 pub(super) struct MeBody {
-    id: i64,
+    id: Value,
     username: String,
     email: String,
     first_name: String,
@@ -36,7 +37,7 @@ pub(super) async fn me(
     let user = user.ok_or(ApiError::Unauthorized(Unauthorized::Revoked))?;
     let expires_at = caller.verified.claims.expires_at.saturating_mul(1_000_000);
     Ok(Json(MeBody {
-        id: user.id.0,
+        id: user.public_id(),
         username: user.username.to_string(),
         email: user.email,
         first_name: user.first_name,
@@ -51,6 +52,7 @@ pub(super) async fn me(
 pub(super) async fn change_password(
     State(users): State<UserService>,
     State(settings): State<Settings>,
+    _counted: PasswordDoor,
     caller: UserCaller,
     fields: Fields,
 ) -> Result<StatusCode, ApiError> {

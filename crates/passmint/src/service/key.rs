@@ -18,10 +18,10 @@ use crate::crypto::key_ring::{KeyRing, jwks_json};
 use crate::crypto::random;
 use crate::crypto::sealing::Sealer;
 use crate::crypto::signing_key::{self, NewSecret, SigningKey};
-use crate::domain::key::{KeyState, KeyStep, KeyUse, PUBLISH_AHEAD, next_step};
+use crate::domain::key::{KeyKind, KeyState, KeyStep, KeyUse, PUBLISH_AHEAD, next_step};
 use crate::domain::secret::SecretBytes;
 use crate::domain::time::Timestamp;
-use crate::store::{KeyChange, NewKey, Store, StoredKey};
+use crate::store::{By, KeyChange, NewKey, Store, StoredKey};
 
 /// Why something about keys was not done.
 #[derive(Debug, thiserror::Error)]
@@ -73,18 +73,21 @@ pub async fn open_ring(
     let (keys, check) = store.keys().await?;
     match check {
         Some(check) if !sealer.passes(&check) => return Err(KeyError::WrongMasterKey),
-        Some(_) => return Ok(load_ring(&keys, sealer, 1)?),
-        None => {}
+        Some(_) if keys.iter().any(|key| key.use_ == KeyUse::Digest) => {
+            return Ok(load_ring(&keys, sealer, 1)?);
+        }
+        _ => {}
     }
-    let signing = new_signing_key(sealer, config.keys.algorithm, KeyState::Signing { since: now })?;
-    let refresh = new_refresh_key(sealer, KeyState::Signing { since: now })?;
-    let seal_check = sealer.make_check().map_err(Failure::internal)?;
-    let change = KeyChange {
-        add: vec![signing, refresh],
-        seal_check: Some(seal_check),
-        ..KeyChange::default()
-    };
-    store.change_keys(change).await?;
+    let state = KeyState::Signing { since: now };
+    let mut change = KeyChange::default();
+    if check.is_none() {
+        change.add.push(new_signing_key(sealer, config.keys.algorithm, state)?);
+        change.add.push(new_symmetric_key(sealer, KeyUse::Refresh, state)?);
+        change.seal_check = Some(sealer.make_check().map_err(Failure::internal)?);
+    }
+    // A database of the first schema has none yet.
+    change.add.push(new_symmetric_key(sealer, KeyUse::Digest, state)?);
+    store.change_keys(change, By::SERVER).await?;
     let (keys, _) = store.keys().await?;
     Ok(load_ring(&keys, sealer, 1)?)
 }
@@ -115,19 +118,20 @@ fn seal_signing_key(
     Ok(NewKey { kid: made.kid.clone(), use_, state, public: made.public.clone(), sealed, imported })
 }
 
-fn new_refresh_key(sealer: &Sealer, state: KeyState) -> Result<NewKey, Failure> {
+/// A key that never leaves the server: 32 random bytes under a random name.
+fn new_symmetric_key(sealer: &Sealer, use_: KeyUse, state: KeyState) -> Result<NewKey, Failure> {
     let id = random::bytes::<8>().map_err(Failure::internal)?;
-    let kid = format!("refresh-{:016x}", u64::from_be_bytes(id));
+    let kid = format!("{}-{:016x}", use_.name(), u64::from_be_bytes(id));
     let secret = SecretBytes::new(random::bytes::<32>().map_err(Failure::internal)?.to_vec());
-    let label = label(&kid, KeyUse::Refresh);
-    let sealed = sealer.seal(&label, secret.expose()).map_err(Failure::internal)?;
-    Ok(NewKey { kid, use_: KeyUse::Refresh, state, public: Vec::new(), sealed, imported: false })
+    let sealed = sealer.seal(&label(&kid, use_), secret.expose()).map_err(Failure::internal)?;
+    Ok(NewKey { kid, use_, state, public: Vec::new(), sealed, imported: false })
 }
 
 /// Parses all keys. A ring without a signing or a refresh key is no ring.
 fn load_ring(keys: &[StoredKey], sealer: &Sealer, version: u64) -> Result<KeyRing, Failure> {
     let mut signing = None;
     let mut refresh_key = None;
+    let mut digest_key = None;
     let mut verifying = KeySet::default();
     let mut jwks = JwkSet::default();
     let mut refresh_keys = HashMap::new();
@@ -142,6 +146,9 @@ fn load_ring(keys: &[StoredKey], sealer: &Sealer, version: u64) -> Result<KeyRin
                 if signs {
                     refresh_key = Some(key.number);
                 }
+            }
+            KeyUse::Digest => {
+                digest_key = Some(hmac::Key::new(hmac::HMAC_SHA256, open()?.expose()));
             }
             KeyUse::Signing(Algorithm::Hs256) => {
                 let secret = open()?;
@@ -177,13 +184,14 @@ fn load_ring(keys: &[StoredKey], sealer: &Sealer, version: u64) -> Result<KeyRin
         jwks: jwks_json(&jwks),
         refresh_key: refresh_key.ok_or_else(|| Failure::internal("no refresh key is in use"))?,
         refresh_keys,
+        digest_key: digest_key.ok_or_else(|| Failure::internal("there is no digest key"))?,
     })
 }
 
 /// The published keys of one use, which give way when another one signs at once.
-fn waiting(keys: &[StoredKey], refresh: bool) -> Vec<String> {
+fn waiting(keys: &[StoredKey], kind: KeyKind) -> Vec<String> {
     keys.iter()
-        .filter(|key| (key.use_ == KeyUse::Refresh) == refresh)
+        .filter(|key| key.use_.kind() == kind)
         .filter(|key| matches!(key.state, KeyState::Published { .. }))
         .map(|key| key.kid.clone())
         .collect()
@@ -212,10 +220,10 @@ impl KeyService {
 
     /// Writes a change and swaps the ring. A ring that could not be loaded after its change was
     /// written is loaded by the next tick.
-    async fn change(&self, change: KeyChange) -> Result<(), KeyError> {
+    async fn change(&self, change: KeyChange, by: By) -> Result<(), KeyError> {
         let _nobody_uses_them = self.parts.keys_in_use.write().await;
         self.stale.store(true, Ordering::Relaxed);
-        if !self.parts.store.change_keys(change).await? {
+        if !self.parts.store.change_keys(change, by).await? {
             self.stale.store(false, Ordering::Relaxed);
             return Err(KeyError::Exists);
         }
@@ -237,14 +245,15 @@ impl KeyService {
         let span = match use_ {
             KeyUse::Refresh => config.sessions.idle_lifetime,
             KeyUse::Signing(_) => config.tokens.access_lifetime,
+            KeyUse::Digest => std::time::Duration::ZERO,
         };
         KeyState::Verifying { until: Some(self.parts.clock.now().plus(span)) }
     }
 
     /// The keys of one use that sign now, told to verify only.
-    fn step_down(&self, keys: &[StoredKey], refresh: bool) -> Vec<(String, KeyState)> {
+    fn step_down(&self, keys: &[StoredKey], kind: KeyKind) -> Vec<(String, KeyState)> {
         keys.iter()
-            .filter(|key| (key.use_ == KeyUse::Refresh) == refresh)
+            .filter(|key| key.use_.kind() == kind)
             .filter(|key| matches!(key.state, KeyState::Signing { .. }))
             .map(|key| (key.kid.clone(), self.verifies(key.use_)))
             .collect()
@@ -260,9 +269,9 @@ impl KeyService {
         let config = self.parts.settings.load_full();
         let (keys, _) = self.parts.store.keys().await?;
         let mut change = KeyChange::default();
-        for refresh in [false, true] {
+        for kind in [KeyKind::Signing, KeyKind::Refresh] {
             let of_use: Vec<&StoredKey> =
-                keys.iter().filter(|key| (key.use_ == KeyUse::Refresh) == refresh).collect();
+                keys.iter().filter(|key| key.use_.kind() == kind).collect();
             let states: Vec<KeyState> = of_use.iter().map(|key| key.state).collect();
             let shared = of_use.iter().any(|key| {
                 key.use_ == KeyUse::Signing(Algorithm::Hs256)
@@ -282,10 +291,10 @@ impl KeyService {
                 KeyStep::Rest => {}
                 KeyStep::Publish => {
                     let state = KeyState::Published { from: now.plus(PUBLISH_AHEAD) };
-                    change.add.push(self.make(refresh, config.keys.algorithm, state)?);
+                    change.add.push(self.make(kind, state)?);
                 }
                 KeyStep::Promote => {
-                    change.states.extend(self.step_down(&keys, refresh));
+                    change.states.extend(self.step_down(&keys, kind));
                     let published =
                         of_use.iter().find(|key| matches!(key.state, KeyState::Published { .. }));
                     let promoted = KeyState::Signing { since: now };
@@ -304,20 +313,19 @@ impl KeyService {
             dropped = change.drop.len(),
             "keys moved on"
         );
-        self.change(change).await
+        self.change(change, By::SERVER).await
     }
 
-    fn make(
-        &self,
-        refresh: bool,
-        algorithm: Algorithm,
-        state: KeyState,
-    ) -> Result<NewKey, Failure> {
+    /// A new key of that kind; a signing key of the configured algorithm.
+    fn make(&self, kind: KeyKind, state: KeyState) -> Result<NewKey, Failure> {
         let sealer = self.sealer.load();
-        if refresh {
-            new_refresh_key(&sealer, state)
-        } else {
-            new_signing_key(&sealer, algorithm, state)
+        match kind {
+            KeyKind::Signing => {
+                let algorithm = self.parts.settings.load().keys.algorithm;
+                new_signing_key(&sealer, algorithm, state)
+            }
+            KeyKind::Refresh => new_symmetric_key(&sealer, KeyUse::Refresh, state),
+            KeyKind::Digest => new_symmetric_key(&sealer, KeyUse::Digest, state),
         }
     }
 
@@ -326,22 +334,21 @@ impl KeyService {
     pub async fn rotate(&self, at_once: bool) -> Result<String, KeyError> {
         let _turn = self.turn.lock().await;
         let now = self.parts.clock.now();
-        let algorithm = self.parts.settings.load().keys.algorithm;
         let state = if at_once {
             KeyState::Signing { since: now }
         } else {
             KeyState::Published { from: now.plus(PUBLISH_AHEAD) }
         };
-        let key = self.make(false, algorithm, state)?;
+        let key = self.make(KeyKind::Signing, state)?;
         let kid = key.kid.clone();
         let (keys, _) = self.parts.store.keys().await?;
         let change = KeyChange {
-            drop: waiting(&keys, false),
-            states: if at_once { self.step_down(&keys, false) } else { Vec::new() },
+            drop: waiting(&keys, KeyKind::Signing),
+            states: if at_once { self.step_down(&keys, KeyKind::Signing) } else { Vec::new() },
             add: vec![key],
             ..KeyChange::default()
         };
-        self.change(change).await?;
+        self.change(change, By::OPERATOR).await?;
         Ok(kid)
     }
 
@@ -355,18 +362,17 @@ impl KeyService {
             .iter()
             .find(|key| key.kid == kid)
             .ok_or_else(|| KeyError::Unknown(kid.to_owned()))?;
-        let refresh = key.use_ == KeyUse::Refresh;
+        let kind = key.use_.kind();
         let mut change = KeyChange { drop: vec![kid.to_owned()], ..KeyChange::default() };
-        if refresh {
+        if kind == KeyKind::Refresh {
             change.end_sessions_of = Some(key.number);
         }
         if matches!(key.state, KeyState::Signing { .. }) {
-            let algorithm = self.parts.settings.load().keys.algorithm;
             let state = KeyState::Signing { since: now };
-            change.add.push(self.make(refresh, algorithm, state)?);
-            change.drop.extend(waiting(&keys, refresh));
+            change.add.push(self.make(kind, state)?);
+            change.drop.extend(waiting(&keys, kind));
         }
-        self.change(change).await
+        self.change(change, By::OPERATOR).await
     }
 
     /// Imports a key from a file's content: to sign with from now on, or only to verify with.
@@ -401,10 +407,10 @@ impl KeyService {
         let (keys, _) = self.parts.store.keys().await?;
         let mut change = KeyChange { add: vec![key], ..KeyChange::default() };
         if !verify_only {
-            change.states = self.step_down(&keys, false);
-            change.drop = waiting(&keys, false);
+            change.states = self.step_down(&keys, KeyKind::Signing);
+            change.drop = waiting(&keys, KeyKind::Signing);
         }
-        self.change(change).await?;
+        self.change(change, By::OPERATOR).await?;
         Ok(kid)
     }
 
@@ -435,7 +441,7 @@ impl KeyService {
         }
         change.seal_check = Some(new.make_check().map_err(Failure::internal)?);
         let count = change.reseal.len();
-        let written = self.parts.store.change_keys(change).await;
+        let written = self.parts.store.change_keys(change, By::OPERATOR).await;
         // After a failure the check says under which key they are now.
         let (_, check) = self.parts.store.keys().await?;
         if check.is_some_and(|check| new.passes(&check)) {

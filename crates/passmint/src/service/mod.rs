@@ -3,9 +3,11 @@
 //! `http`, `admin` and `cli` call this room; it knows nothing of them, of status codes or of SQL.
 //! Services read the clock once per call and pass `now` down.
 
+pub mod audit;
 pub mod key;
 pub mod maintenance;
 pub mod session;
+pub mod throttle;
 pub mod token;
 pub mod user;
 
@@ -21,6 +23,7 @@ use crate::crypto::key_ring::KeyRing;
 use crate::revocation::RevocationView;
 use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
+use crate::throttle::Throttle;
 
 /// The settings in force: swapped whole when the operator has them reloaded.
 pub type Settings = Arc<ArcSwap<Config>>;
@@ -37,6 +40,8 @@ pub struct Parts {
     pub hashing: HashingPool,
     /// What has been ended.
     pub revocations: Arc<RevocationView>,
+    /// Who tries too often.
+    pub throttle: Throttle,
     /// The keys in use.
     pub ring: ArcSwap<KeyRing>,
     /// Held for reading from looking at the ring until what was made with it is stored, and for
@@ -57,6 +62,8 @@ pub struct Services {
     pub users: user::UserService,
     /// Keys.
     pub keys: key::KeyService,
+    /// The audit log.
+    pub audit: audit::AuditService,
     /// The settings.
     pub settings: Settings,
     /// Counts.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Failure, Parts};
+use crate::domain::audit::{Actor, By};
 use crate::domain::session::{EndReason, Session, SessionId};
 use crate::domain::user::{User, UserId};
 use crate::store::Sessions;
@@ -28,8 +29,13 @@ impl SessionService {
     }
 
     /// Ends a session, whosever it is; whether it was live.
-    pub async fn end(&self, id: SessionId, reason: EndReason) -> Result<bool, Failure> {
-        Ok(self.end_some(Sessions::One(id), reason).await? > 0)
+    pub async fn end(
+        &self,
+        id: SessionId,
+        reason: EndReason,
+        actor: Actor,
+    ) -> Result<bool, Failure> {
+        Ok(self.end_some(Sessions::One(id), reason, actor).await? > 0)
     }
 
     /// Ends a session if it is this user's; whether it was live and theirs.
@@ -39,22 +45,27 @@ impl SessionService {
         id: SessionId,
         reason: EndReason,
     ) -> Result<bool, Failure> {
-        Ok(self.end_some(Sessions::OneOf(user, id), reason).await? > 0)
+        Ok(self.end_some(Sessions::OneOf(user, id), reason, Actor::User(user)).await? > 0)
     }
 
     /// Ends all sessions of the user but `keep`; how many.
     pub async fn end_others(&self, user: UserId, keep: SessionId) -> Result<u64, Failure> {
-        self.end_some(Sessions::AllOfExcept(user, keep), EndReason::LoggedOutElsewhere).await
+        let which = Sessions::AllOfExcept(user, keep);
+        self.end_some(which, EndReason::LoggedOutElsewhere, Actor::User(user)).await
     }
 
     /// Ends all sessions of the user, on an operator's word; how many.
     pub async fn end_all(&self, user: UserId) -> Result<u64, Failure> {
-        self.end_some(Sessions::AllOf(user), EndReason::Admin).await
+        self.end_some(Sessions::AllOf(user), EndReason::Admin, Actor::Operator).await
     }
 
-    async fn end_some(&self, which: Sessions, reason: EndReason) -> Result<u64, Failure> {
-        let ended = self.0.store.end_sessions(which, reason).await?;
-        self.0.metrics.sessions_ended(reason, ended);
-        Ok(ended)
+    async fn end_some(
+        &self,
+        which: Sessions,
+        reason: EndReason,
+        actor: Actor,
+    ) -> Result<u64, Failure> {
+        let by: By = self.0.by(actor);
+        Ok(self.0.store.end_sessions(which, reason, by).await?)
     }
 }

@@ -4,13 +4,17 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::throttle::NotAdmitted;
 use super::{Failure, Parts, Shed};
-use crate::crypto::hasher::Verification;
+use crate::crypto::hasher::{Turn, Verification};
 use crate::crypto::random;
+use crate::domain::audit::{Actor, AuditEvent, AuditKind, By};
 use crate::domain::secret::{Password, WeakPassword, check_new_password};
 use crate::domain::session::SessionId;
+use crate::domain::throttle::Held;
 use crate::domain::user::{BadClaim, BadUsername, User, UserId, Username};
 use crate::store::{Added, NewUser, PasswordChange, UserChange};
+use crate::throttle::{Door, Throttled};
 
 /// A user to add.
 #[derive(Debug, Default)]
@@ -72,6 +76,9 @@ pub enum UserError {
     /// The old password is wrong, or the user may not log in any more.
     #[error("the old password is refused")]
     Refused,
+    /// Too many attempts.
+    #[error(transparent)]
+    Throttled(#[from] Throttled),
     /// The hashing queue is full.
     #[error(transparent)]
     Overloaded(#[from] Shed),
@@ -83,6 +90,15 @@ pub enum UserError {
 impl From<crate::store::StoreError> for UserError {
     fn from(error: crate::store::StoreError) -> Self {
         Self::Failed(error.into())
+    }
+}
+
+impl From<NotAdmitted> for UserError {
+    fn from(error: NotAdmitted) -> Self {
+        match error {
+            NotAdmitted::Throttled(throttled) => Self::Throttled(throttled),
+            NotAdmitted::Failed(failure) => Self::Failed(failure),
+        }
     }
 }
 
@@ -113,10 +129,11 @@ impl UserService {
         email: String,
         roles: Vec<String>,
     ) -> Result<UserId, UserError> {
-        let hash = self.0.hashing.hash(password, self.max_wait()).await?;
-        match self.0.store.add_user(NewUser { username, hash, email, roles }).await? {
+        let hash = self.0.hashing.hash(password, self.operators_turn()).await?;
+        let user = NewUser { username, hash, email, roles };
+        match self.0.store.add_user(user, By::OPERATOR).await? {
             Added::User(id) => Ok(id),
-            Added::NameTaken => Err(UserError::NameTaken),
+            Added::NameTaken | Added::IdTaken => Err(UserError::NameTaken),
         }
     }
 
@@ -126,9 +143,25 @@ impl UserService {
         found.ok_or(UserError::Unknown)
     }
 
-    /// Up to `limit` users after that id.
-    pub async fn list(&self, after: UserId, limit: u32) -> Result<Vec<User>, UserError> {
-        Ok(self.0.store.users(after, limit).await?)
+    /// Up to `limit` users after that id, or from the first on.
+    pub async fn list(&self, after: Option<UserId>, limit: u32) -> Result<Vec<User>, UserError> {
+        // Imported ids that are no numbers are kept as negative ones.
+        Ok(self.0.store.users(after.unwrap_or(UserId(i64::MIN)), limit).await?)
+    }
+
+    /// From where and until when the user of that name is held back; there need be no such user.
+    pub fn held(&self, name: &str) -> Vec<Held> {
+        self.0.held(&Username::canonical(name))
+    }
+
+    /// Forgets the failed logins of that name, from wherever they came.
+    pub async fn unlock(&self, name: &str) -> Result<(), UserError> {
+        let user = self.find(name).await?;
+        let account = self.0.ring.load().account(&user.username);
+        self.0.throttle.unlock(account, self.0.clock.now());
+        self.0.keep_throttles().await;
+        self.0.note(By::OPERATOR, AuditEvent::new(AuditKind::UserUnlocked).of(user.id));
+        Ok(())
     }
 
     /// Changes a user's profile, roles and own claims. Tokens show it from the next refresh on.
@@ -151,7 +184,7 @@ impl UserService {
             roles: set.roles,
             claims: (claims != user.claims).then_some(claims),
         };
-        done(self.0.store.change_user(user.id, change).await?)
+        done(self.0.store.change_user(user.id, change, By::OPERATOR).await?)
     }
 
     /// Sets a password on an operator's word and ends all sessions; a generated one is told once.
@@ -162,8 +195,9 @@ impl UserService {
     ) -> Result<Option<String>, UserError> {
         let user = self.find(name).await?;
         let (password, generated) = self.given_or_generated(password, &user.username)?;
-        let hash = self.0.hashing.hash(password, self.max_wait()).await?;
-        let change = PasswordChange { user: user.id, hash, expected_version: None, keep: None };
+        let hash = self.0.hashing.hash(password, self.operators_turn()).await?;
+        let by = By::OPERATOR;
+        let change = PasswordChange { user: user.id, hash, expected_version: None, keep: None, by };
         done(self.0.store.change_password(change).await?)?;
         Ok(generated)
     }
@@ -178,18 +212,28 @@ impl UserService {
     ) -> Result<(), UserError> {
         let found = self.0.store.credentials_of(user).await?;
         let found = found.filter(|credentials| credentials.user.disabled_at.is_none());
+        let by = self.0.by(Actor::User(user));
+        let name = found.as_ref().map(|credentials| credentials.user.username.clone());
+        // Without a user there is nothing to guess.
+        let name = name.ok_or(UserError::Refused)?;
+        let attempt = self.0.admit_password(Door::TokenAuth, &name, by.address).await?;
         let hash = found.as_ref().map(|credentials| credentials.hash.clone());
-        let verification = self.0.hashing.verify(old, hash, self.max_wait()).await?;
+        let turn = self.0.turn(by.address);
+        let verification = self.0.hashing.verify(old, hash, turn).await?;
         let (Some(credentials), Verification::Match(_)) = (found, verification) else {
+            attempt.failed(self.0.clock.now());
+            self.0.note(by, AuditEvent::new(AuditKind::PasswordRefused).of(user));
             return Err(UserError::Refused);
         };
+        attempt.succeeded(self.0.clock.now());
         self.check_password(&new, &credentials.user.username)?;
-        let hash = self.0.hashing.hash(new, self.max_wait()).await?;
+        let hash = self.0.hashing.hash(new, turn).await?;
         let change = PasswordChange {
             user,
             hash,
             expected_version: Some(credentials.user.password_version),
             keep: session,
+            by,
         };
         let changed = self.0.store.change_password(change).await?;
         // Disabled, deleted or changed by somebody else meanwhile: the old password is void.
@@ -199,19 +243,19 @@ impl UserService {
     /// Disables a user, ending all sessions.
     pub async fn disable(&self, name: &str) -> Result<(), UserError> {
         let user = self.find(name).await?;
-        done(self.0.store.set_disabled(user.id, true).await?)
+        done(self.0.store.set_disabled(user.id, true, By::OPERATOR).await?)
     }
 
     /// Lets a disabled user log in again. What was ended stays ended.
     pub async fn enable(&self, name: &str) -> Result<(), UserError> {
         let user = self.find(name).await?;
-        done(self.0.store.set_disabled(user.id, false).await?)
+        done(self.0.store.set_disabled(user.id, false, By::OPERATOR).await?)
     }
 
     /// Deletes a user, ending all sessions.
     pub async fn delete(&self, name: &str) -> Result<(), UserError> {
         let user = self.find(name).await?;
-        done(self.0.store.delete_user(user.id).await?)
+        done(self.0.store.delete_user(user.id, By::OPERATOR).await?)
     }
 
     /// The given password, if it is good enough, or a generated one with its text to tell once.
@@ -233,8 +277,8 @@ impl UserService {
         check_new_password(password, name.as_str(), least)
     }
 
-    fn max_wait(&self) -> std::time::Duration {
-        self.0.settings.load().login.max_wait
+    fn operators_turn(&self) -> Turn {
+        Turn::of_operator(self.0.settings.load().login.max_wait)
     }
 }
 

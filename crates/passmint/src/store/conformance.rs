@@ -8,8 +8,15 @@ use parking_lot::Mutex;
 use super::sqlite::{DatabaseLock, SqliteStore};
 use super::*;
 use crate::clock::{Clock as _, StandingClock};
-use crate::domain::revocation::Revocation;
+use crate::domain::audit::{AuditKind, AuditRecord, ChainLink, follow};
+use crate::domain::key::{KeyState, KeyUse};
+use crate::domain::network::Network;
+use crate::domain::revocation::{Revocation, RevocationEntry};
 use crate::domain::secret::PasswordHash;
+use crate::domain::session::{EndReason, SessionId, SessionPolicy};
+use crate::domain::throttle::Held;
+use crate::domain::time::Timestamp;
+use crate::domain::user::{ImportedId, UserId, Username};
 
 const SECRET: [u8; 32] = [7; 32];
 const MINUTE: Duration = Duration::from_mins(1);
@@ -26,6 +33,7 @@ struct World {
 struct Told {
     revoked: Mutex<Vec<Revocation>>,
     commits: Mutex<Vec<usize>>,
+    ended: Mutex<Vec<(EndReason, u64)>>,
 }
 
 impl CommitSink for Told {
@@ -36,6 +44,12 @@ impl CommitSink for Told {
     fn committed(&self, writes: usize) {
         self.commits.lock().push(writes);
     }
+
+    fn sessions_ended(&self, reason: EndReason, count: u64) {
+        self.ended.lock().push((reason, count));
+    }
+
+    fn audited(&self, _: AuditKind) {}
 }
 
 fn world() -> World {
@@ -62,9 +76,9 @@ impl World {
         let hash = PasswordHash::new("first hash".to_owned());
         let username = Username::canonical(name);
         let user = NewUser { username, hash, email: String::new(), roles: Vec::new() };
-        match self.store.add_user(user).await.unwrap() {
+        match self.store.add_user(user, By::OPERATOR).await.unwrap() {
             Added::User(id) => id,
-            Added::NameTaken => panic!("{name} is taken"),
+            taken => panic!("{name}: {taken:?}"),
         }
     }
 
@@ -80,6 +94,8 @@ impl World {
             user_agent: String::new(),
             policy: policy(),
             rehash: None,
+            repeat: false,
+            by: By::SERVER,
         }
     }
 
@@ -97,6 +113,7 @@ impl World {
             refresh_key: 1,
             address: None,
             policy: policy(),
+            by: By::SERVER,
         };
         self.store.rotate_refresh(rotate).await.unwrap().committed().await.unwrap()
     }
@@ -201,9 +218,9 @@ async fn a_stale_login_starts_no_session() {
     {
         assert!(world.store.start_session(start).await.unwrap().is_none());
     }
-    world.store.set_disabled(user, true).await.unwrap();
+    world.store.set_disabled(user, true, By::OPERATOR).await.unwrap();
     assert!(world.store.start_session(stale(|s| s.epoch = 1)).await.unwrap().is_none());
-    world.store.set_disabled(user, false).await.unwrap();
+    world.store.set_disabled(user, false, By::OPERATOR).await.unwrap();
     assert!(world.store.start_session(stale(|s| s.epoch = 1)).await.unwrap().is_some());
 }
 
@@ -233,9 +250,9 @@ async fn names_that_differ_only_in_case_collide_and_ids_are_not_reused() {
         email: String::new(),
         roles: Vec::new(),
     };
-    assert_eq!(world.store.add_user(user("ASHA")).await.unwrap(), Added::NameTaken);
-    assert!(world.store.delete_user(first).await.unwrap());
-    assert!(!world.store.delete_user(first).await.unwrap());
+    assert_eq!(world.store.add_user(user("ASHA"), By::OPERATOR).await.unwrap(), Added::NameTaken);
+    assert!(world.store.delete_user(first, By::OPERATOR).await.unwrap());
+    assert!(!world.store.delete_user(first, By::OPERATOR).await.unwrap());
     assert!(world.add_user("Asha").await > first);
 }
 
@@ -249,6 +266,7 @@ async fn a_password_change_keeps_one_session_and_needs_the_version_it_saw() {
         hash: PasswordHash::new("second hash".to_owned()),
         expected_version: Some(version),
         keep: Some(kept),
+        by: By::OPERATOR,
     };
     assert!(world.store.change_password(change(0)).await.unwrap());
     assert!(!world.store.change_password(change(0)).await.unwrap(), "it is version 1 now");
@@ -263,7 +281,7 @@ async fn the_walk_ends_what_ran_out_and_deletes_what_is_old() {
     let world = world();
     let user = world.add_user("asha").await;
     let (idle, ended) = (world.start(user, 1).await, world.start(user, 2).await);
-    world.store.end_sessions(Sessions::One(ended), EndReason::Logout).await.unwrap();
+    world.store.end_sessions(Sessions::One(ended), EndReason::Logout, By::OPERATOR).await.unwrap();
     world.clock.advance(Duration::from_hours(2));
     let live = world.start(user, 3).await;
     let walk = async |keep_ended| {
@@ -292,7 +310,11 @@ async fn revocations_go_only_when_both_clocks_agree() {
     let world = world();
     let user = world.add_user("asha").await;
     let session = world.start(user, 1).await;
-    world.store.end_sessions(Sessions::One(session), EndReason::Logout).await.unwrap();
+    world
+        .store
+        .end_sessions(Sessions::One(session), EndReason::Logout, By::OPERATOR)
+        .await
+        .unwrap();
     world.clock.advance(Duration::from_hours(1000));
     let sweep =
         async |lifetime| world.store.sweep_revocations(lifetime, false).await.unwrap().len();
@@ -316,8 +338,8 @@ async fn keys_change_together_or_not_at_all() {
         imported: false,
     };
     let add = |add| KeyChange { add, seal_check: Some(vec![9]), ..KeyChange::default() };
-    assert!(world.store.change_keys(add(vec![key("a")])).await.unwrap());
-    assert!(!world.store.change_keys(add(vec![key("b"), key("a")])).await.unwrap());
+    assert!(world.store.change_keys(add(vec![key("a")]), By::OPERATOR).await.unwrap());
+    assert!(!world.store.change_keys(add(vec![key("b"), key("a")]), By::OPERATOR).await.unwrap());
     let (keys, check) = world.store.keys().await.unwrap();
     assert_eq!((keys.len(), check), (1, Some(vec![9])));
 }
@@ -344,4 +366,120 @@ async fn writes_that_arrive_together_are_committed_together() {
     let commits = world.told.commits.lock().clone();
     assert_eq!(commits.iter().sum::<usize>(), 100);
     assert!(commits.len() < 60, "{commits:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_audit_log_is_one_unbroken_chain_across_failures_and_sweeps() {
+    let world = world();
+    let user = world.add_user("asha").await;
+    let session = world.start(user, 1).await;
+    // A write that changes nothing and notes nothing, and one that is undone.
+    assert!(!world.store.delete_user(UserId(99), By::OPERATOR).await.unwrap());
+    world.store.end_sessions(Sessions::One(session), EndReason::Admin, By::OPERATOR).await.unwrap();
+    world.clock.advance(MINUTE * 60 * 24);
+    world.store.set_disabled(user, true, By::OPERATOR).await.unwrap();
+    let all = AuditQuery { limit: 100, ..AuditQuery::default() };
+    let records = world.store.audit_records(all.clone()).await.unwrap();
+    let events = |records: &[AuditRecord]| -> Vec<String> {
+        let event = |record: &AuditRecord| {
+            let record: serde_json::Value = serde_json::from_str(&record.text).unwrap();
+            record["event"].as_str().unwrap().to_owned()
+        };
+        records.iter().map(event).collect()
+    };
+    let expected =
+        ["user.added", "login.granted", "session.ended", "user.disabled", "sessions.ended"];
+    assert_eq!(events(&records), expected);
+    let newest = follow(ChainLink::START, &records).unwrap();
+    assert_eq!(world.store.audit_ends().await.unwrap(), (ChainLink::START, newest));
+
+    let query = AuditQuery { event: "user.".into(), newest_first: true, ..all.clone() };
+    let found = world.store.audit_records(query).await.unwrap();
+    assert_eq!(events(&found), ["user.disabled", "user.added"]);
+
+    assert_eq!(world.store.sweep_audit(MINUTE * 60).await.unwrap(), 3);
+    assert_eq!(world.store.sweep_audit(MINUTE * 60).await.unwrap(), 0);
+    let (from, to) = world.store.audit_ends().await.unwrap();
+    assert_eq!((from, to), (records[2].link, newest));
+    let left = world.store.audit_records(all).await.unwrap();
+    assert_eq!(follow(from, &left), Ok(newest));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_holds_somebody_back_is_kept_and_forgotten() {
+    let world = world();
+    let now = world.clock.now();
+    let network = Some(Network::of("192.0.2.1".parse().unwrap()));
+    let held =
+        |account, network, failures| Held { account, network, failures, at: now, until: now };
+    let both = vec![held(u64::MAX, network, 7), held(u64::MAX, None, 100)];
+    world.store.keep_throttles(both.clone()).await.unwrap();
+    let mut kept = world.store.throttles().await.unwrap();
+    kept.sort_by_key(|held| held.failures);
+    assert_eq!(kept, both);
+    world.store.keep_throttles(vec![held(u64::MAX, network, 0)]).await.unwrap();
+    assert_eq!(world.store.throttles().await.unwrap(), both[1..]);
+    assert_eq!(world.store.forget_throttles(now).await.unwrap(), 0);
+    let later = now.plus(MINUTE);
+    assert_eq!(world.store.forget_throttles(later).await.unwrap(), 1);
+    assert_eq!(world.store.throttles().await.unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_is_known_from_where_it_has_logged_in() {
+    let world = world();
+    let user = world.add_user("asha").await;
+    let address = |text: &str| Some(text.parse().unwrap());
+    let from = StartSession { address: address("192.0.2.9"), ..world.start_of(user, 1) };
+    let before = world.clock.now();
+    world.store.start_session(from).await.unwrap().unwrap();
+    let knows = async |name: &str, of: &str, since| {
+        let network = Network::of(of.parse().unwrap());
+        world.store.knows_network(Username::canonical(name), network, since).await.unwrap()
+    };
+    assert!(knows("asha", "192.0.2.200", before).await);
+    assert!(!knows("asha", "192.0.3.9", before).await);
+    assert!(!knows("nobody", "192.0.2.9", before).await);
+    assert!(!knows("asha", "192.0.2.9", before.plus(MINUTE)).await);
+    for number in 2..=70 {
+        world.clock.advance(MINUTE);
+        let other = address(&format!("10.0.{number}.1"));
+        let from = StartSession { address: other, ..world.start_of(user, number) };
+        world.store.start_session(from).await.unwrap().unwrap();
+    }
+    assert!(!knows("asha", "192.0.2.9", before).await, "of very many the oldest goes");
+    assert!(knows("asha", "10.0.70.1", before).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn imported_users_keep_their_ids_and_nobody_gets_one_that_was_given() {
+    let world = world();
+    let import = async |id: Option<&str>, name: &str| {
+        let user = ImportUser {
+            id: id.map(ImportedId::read),
+            username: Username::canonical(name),
+            hash: PasswordHash::new("pbkdf2_sha256$1$s$x".to_owned()),
+            profile: UserChange {
+                email: Some(format!("{name}@example.org")),
+                ..Default::default()
+            },
+            disabled: false,
+            created_at: None,
+        };
+        world.store.import_users(vec![user], By::OPERATOR).await.unwrap()[0]
+    };
+    let uuid = "6f1c0de2-0f5f-4f0e-9c39-9f7b1f0a7a11";
+    assert_eq!(import(Some("41"), "asha").await, Added::User(UserId(41)));
+    assert_eq!(import(Some(uuid), "ravi").await, Added::User(UserId::of_subject(uuid)));
+    assert_eq!(import(None, "noor").await, Added::User(UserId(42)));
+    assert_eq!(import(Some("41"), "mira").await, Added::IdTaken);
+    assert_eq!(import(Some("41"), "asha").await, Added::NameTaken, "a second import of the same");
+    assert_eq!(import(Some("99"), "ASHA").await, Added::NameTaken);
+    let ravi = world.store.user_named(Username::canonical("ravi")).await.unwrap().unwrap();
+    assert_eq!((ravi.subject().as_str(), ravi.email.as_str()), (uuid, "ravi@example.org"));
+    assert!(world.store.delete_user(UserId(41), By::OPERATOR).await.unwrap());
+    assert_eq!(import(Some("41"), "asha").await, Added::IdTaken);
+    let (hashes, next) =
+        world.store.unusual_hashes("$argon2id$".into(), UserId(i64::MIN), 10).await.unwrap();
+    assert_eq!((hashes.len(), next), (2, Some(UserId(42))));
 }

@@ -6,6 +6,8 @@
 
 use std::fmt::{self, Write as _};
 use std::io::{IsTerminal as _, Write as _};
+use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
@@ -17,9 +19,18 @@ use tracing_subscriber::{EnvFilter, Registry, reload};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Log, LogFormat};
 
+/// What log lines and audit records say of the request that a task answers.
+#[derive(Clone, Debug)]
+pub struct RequestContext {
+    /// The request's id.
+    pub id: Arc<str>,
+    /// The client's address.
+    pub address: Option<IpAddr>,
+}
+
 tokio::task_local! {
-    /// The id of the request that the current task answers.
-    pub static REQUEST_ID: std::sync::Arc<str>;
+    /// The request that the current task answers.
+    pub static REQUEST: RequestContext;
 }
 
 /// Changes the log's filter while the server runs.
@@ -49,7 +60,7 @@ impl<S: Subscriber> Layer<S> for Lines {
         fields.0.insert("level".to_owned(), event.metadata().level().as_str().into());
         // Its place is here, whatever position it has in the event.
         fields.0.insert("message".to_owned(), Value::Null);
-        if let Ok(id) = REQUEST_ID.try_with(|id| Value::from(&**id)) {
+        if let Ok(id) = REQUEST.try_with(|request| Value::from(&*request.id)) {
             fields.0.insert("request_id".to_owned(), id);
         }
         event.record(&mut fields);

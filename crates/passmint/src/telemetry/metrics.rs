@@ -10,6 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::domain::session::EndReason;
+use crate::throttle::{Door, Rule};
 
 macro_rules! outcomes {
     ($(#[$doc:meta])* $name:ident { $($variant:ident = $label:literal),+ }) => {
@@ -31,7 +32,8 @@ macro_rules! outcomes {
 outcomes!(
     /// How a login ended.
     LoginOutcome {
-        Granted = "granted", Refused = "refused", Overloaded = "overloaded", Failed = "failed"
+        Granted = "granted", Refused = "refused", Throttled = "throttled",
+        Overloaded = "overloaded", Failed = "failed"
     }
 );
 outcomes!(
@@ -61,6 +63,32 @@ struct ReasonLabel {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StatusLabel {
     status: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ThrottledLabel {
+    door: &'static str,
+    rule: &'static str,
+}
+
+impl ThrottledLabel {
+    fn of(door: Door, rule: Rule) -> Self {
+        let door = match door {
+            Door::TokenAuth => "token_auth",
+            Door::TokenRefresh => "token_refresh",
+        };
+        let rule = match rule {
+            Rule::Address => "address",
+            Rule::Network => "network",
+            Rule::Account => "account",
+        };
+        Self { door, rule }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EventLabel {
+    event: &'static str,
 }
 
 /// Counters by outcome, looked up once: counting is one atomic addition.
@@ -105,6 +133,9 @@ pub struct Metrics {
     refreshes: ByOutcome<RefreshOutcome>,
     verifications: ByOutcome<VerifyOutcome>,
     ended: Family<ReasonLabel, Counter>,
+    throttled: Family<ThrottledLabel, Counter>,
+    audited: Family<EventLabel, Counter>,
+    repeat_logins: Counter,
     responses: Responses,
     commits: Counter,
     writes: Counter,
@@ -114,6 +145,7 @@ pub struct Metrics {
 }
 
 impl Default for Metrics {
+    #[expect(clippy::too_many_lines, reason = "one list of everything that is counted")]
     fn default() -> Self {
         let mut registry = Registry::with_prefix("passmint");
         macro_rules! by_outcome {
@@ -131,11 +163,23 @@ impl Default for Metrics {
         let refreshes = by_outcome!("refreshes", "Refreshes by outcome", RefreshOutcome);
         let verifications =
             by_outcome!("verifications", "Access token verifications by outcome", VerifyOutcome);
-        let (ended, responses) = (Family::default(), Responses::default());
-        let (commits, writes) = (Counter::default(), Counter::default());
-        let (hashing_queue, revocations) = (Gauge::default(), Gauge::default());
-        let hash_seconds = Gauge::default();
-        registry.register("sessions_ended", "Sessions ended by request, by reason", ended.clone());
+        let (ended, throttled) = (Family::default(), Family::default());
+        let audited = Family::default();
+        let responses = Responses::default();
+        let (commits, writes, repeat_logins) = <(Counter, Counter, Counter)>::default();
+        let (hashing_queue, revocations, hash_seconds) = <(Gauge, Gauge, Gauge<f64, _>)>::default();
+        registry.register("sessions_ended", "Sessions ended, by reason", ended.clone());
+        registry.register(
+            "throttled",
+            "Attempts held back, by endpoint and rule",
+            throttled.clone(),
+        );
+        registry.register("audit_records", "Audit records, by event", audited.clone());
+        registry.register(
+            "repeat_logins",
+            "Logins recognised as repeats, without a hash",
+            repeat_logins.clone(),
+        );
         registry.register("http_responses", "HTTP answers by status", responses.family.clone());
         registry.register("store_commits", "Durable commits of the store", commits.clone());
         registry.register("store_writes", "Writes that those commits carried", writes.clone());
@@ -157,6 +201,9 @@ impl Default for Metrics {
             refreshes,
             verifications,
             ended,
+            throttled,
+            audited,
+            repeat_logins,
             responses,
             commits,
             writes,
@@ -183,7 +230,22 @@ impl Metrics {
         self.verifications.count(outcome);
     }
 
-    /// Counts sessions that a request ended.
+    /// Counts somebody who is held back.
+    pub fn throttled(&self, door: Door, rule: Rule) {
+        self.throttled.get_or_create(&ThrottledLabel::of(door, rule)).inc();
+    }
+
+    /// Counts a login that was recognised as a repeat.
+    pub fn repeat_login(&self) {
+        self.repeat_logins.inc();
+    }
+
+    /// Counts an audit record.
+    pub fn audited(&self, event: &'static str) {
+        self.audited.get_or_create(&EventLabel { event }).inc();
+    }
+
+    /// Counts sessions that ended.
     pub fn sessions_ended(&self, reason: EndReason, count: u64) {
         if count > 0 {
             self.ended.get_or_create(&ReasonLabel { reason: reason.name() }).inc_by(count);

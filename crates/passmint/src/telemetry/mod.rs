@@ -4,5 +4,5 @@
 mod log;
 mod metrics;
 
-pub use log::{LogLevel, REQUEST_ID, start_log};
+pub use log::{LogLevel, REQUEST, RequestContext, start_log};
 pub use metrics::{LoginOutcome, Metrics, RefreshOutcome, VerifyOutcome};

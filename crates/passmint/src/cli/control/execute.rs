@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result, anyhow};
 use serde_json::{Value, json};
 
 use super::request::{Request, UserSet};
+use crate::domain::audit::Actor;
 use crate::domain::key::KeyUse;
 use crate::domain::secret::{Password, SecretBytes};
 use crate::domain::session::{EndReason, Session, SessionId};
@@ -45,8 +46,11 @@ async fn user(services: &Services, request: Request) -> Result<Value> {
             Ok(json!({ "id": id.0, "password": generated }))
         }
         Request::UserList { after, limit } => {
-            let users = users.list(UserId(after), limit).await?;
-            Ok(users.iter().map(show_user).collect())
+            let users = users.list(after.map(UserId), limit).await?;
+            let full = users.len() >= limit as usize;
+            let next = users.last().filter(|_| full).map(|user| user.id.0);
+            let shown: Vec<Value> = users.iter().map(show_user).collect();
+            Ok(json!({ "users": shown, "next": next }))
         }
         Request::UserShow { name } => Ok(show_user(&users.find(&name).await?)),
         Request::UserSet(set) => {
@@ -76,7 +80,7 @@ async fn session(services: &Services, request: Request) -> Result<Value> {
         }
         Request::SessionEnd { id } => {
             let id = parse_session(&id)?;
-            let ended = sessions.end(id, EndReason::Admin).await?;
+            let ended = sessions.end(id, EndReason::Admin, Actor::Operator).await?;
             if !ended && sessions.find(id).await?.is_none() {
                 return Err(unknown_session(&id.to_string()));
             }
@@ -138,7 +142,7 @@ fn show_user(user: &User) -> Value {
     let claims: serde_json::Map<String, Value> =
         user.claims.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
     json!({
-        "id": user.id.0,
+        "id": user.public_id(),
         "username": user.username.as_str(),
         "email": user.email,
         "first_name": user.first_name,
@@ -179,6 +183,7 @@ fn explain(services: &Services, session: &Session) -> String {
 fn show_key(key: &StoredKey) -> Value {
     let (use_, algorithm) = match key.use_ {
         KeyUse::Refresh => ("refresh", "HMAC-SHA-256"),
+        KeyUse::Digest => ("digest", "HMAC-SHA-256"),
         KeyUse::Signing(algorithm) => ("signing", algorithm.name()),
     };
     json!({

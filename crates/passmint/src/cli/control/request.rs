@@ -8,7 +8,7 @@ use serde_json::Value;
 #[derive(Serialize, Deserialize)]
 pub(in crate::cli) enum Request {
     UserAdd { name: String, email: String, roles: Vec<String>, password: Option<String> },
-    UserList { after: i64, limit: u32 },
+    UserList { after: Option<i64>, limit: u32 },
     UserShow { name: String },
     UserSet(Box<UserSet>),
     UserPassword { name: String, password: Option<String> },

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use super::phc::Argon2Params;
+use super::format::Argon2Params;
 
 /// Which implementation computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +28,14 @@ impl fmt::Display for Backend {
 
 /// The computation failed: parameters out of range, or no memory.
 #[derive(Debug, thiserror::Error)]
-#[error("Argon2 failed: {0}")]
+#[error("the hash could not be computed: {0}")]
 pub(super) struct CoreError(String);
+
+impl CoreError {
+    pub(super) fn new(cause: impl fmt::Display) -> Self {
+        Self(cause.to_string())
+    }
+}
 
 impl Backend {
     /// The SIMD implementation if it agrees with the portable one on a set of small inputs.
@@ -44,7 +50,8 @@ impl Backend {
             let password = vec![index; usize::from(index) * 7];
             let (mut fast, mut sure) = ([0; 32], [0; 32]);
             core.hash(params, &password, &[index; 16], &mut fast)?;
-            portable(params, &password, &[index; 16], &mut sure)?;
+            let argon2id = argon2::Algorithm::Argon2id;
+            portable(argon2id, params, &password, &[index; 16], &mut sure)?;
             Ok(fast == sure)
         };
         let agrees = (1..=4).map(judge).all(|verdict| matches!(verdict, Ok(true)));
@@ -77,7 +84,7 @@ impl Core {
         out: &mut [u8],
     ) -> Result<(), CoreError> {
         if self.backend == Backend::Portable {
-            return portable(params, password, salt, out);
+            return portable(argon2::Algorithm::Argon2id, params, password, salt, out);
         }
         let fail = |error: argon2_rust::Error| CoreError(error.to_string());
         let argon2 = argon2_rust::Argon2::new(
@@ -102,7 +109,18 @@ impl Core {
     }
 }
 
+/// Argon2i, which only hashes from elsewhere use.
+pub(super) fn portable_argon2i(
+    params: Argon2Params,
+    password: &[u8],
+    salt: &[u8],
+    out: &mut [u8],
+) -> Result<(), CoreError> {
+    portable(argon2::Algorithm::Argon2i, params, password, salt, out)
+}
+
 fn portable(
+    algorithm: argon2::Algorithm,
     params: Argon2Params,
     password: &[u8],
     salt: &[u8],
@@ -112,7 +130,7 @@ fn portable(
     let argon2_params =
         argon2::Params::new(params.memory_kib, params.passes, params.lanes, Some(out.len()))
             .map_err(fail)?;
-    argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, argon2_params)
+    argon2::Argon2::new(algorithm, argon2::Version::V0x13, argon2_params)
         .hash_password_into(password, salt, out)
         .map_err(fail)
 }
@@ -141,7 +159,8 @@ mod tests {
             sure.resize(fast.len(), 0);
             let password = &seed[4..4 + usize::from(seed[4] % 44)];
             core.hash(params, password, &seed[48..], &mut fast).unwrap();
-            portable(params, password, &seed[48..], &mut sure).unwrap();
+            let argon2id = argon2::Algorithm::Argon2id;
+            portable(argon2id, params, password, &seed[48..], &mut sure).unwrap();
             assert_eq!(fast, sure, "{params:?}");
         }
     }

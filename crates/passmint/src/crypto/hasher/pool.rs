@@ -4,7 +4,6 @@
 //! went away costs nothing. The threads run at low priority, so that refresh and verify go first,
 //! and give their memory back when there has been nothing to do for a while.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,8 +13,11 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
 use super::core::{Backend, Core};
-use super::phc::{Argon2Params, Parsed, SALT, TAG};
+use super::format::{Argon2Params, Parsed, SALT, Scheme, TAG, prefix};
+use super::price::Prices;
+use super::queue::FairQueue;
 use crate::crypto::random;
+use crate::domain::network::Network;
 use crate::domain::secret::{Password, PasswordHash};
 
 /// How nice the hashing threads are (`nice(2)`): the work that is cheap goes first.
@@ -24,6 +26,8 @@ const NICENESS: i32 = 10;
 const REST_AFTER: Duration = Duration::from_secs(20);
 /// What a hash is thought to take before one has been measured.
 const FIRST_GUESS: Duration = Duration::from_millis(20);
+/// How long the measuring of a price may wait for its turn.
+const PRICE_MAY_WAIT: Duration = Duration::from_mins(10);
 
 /// Size and price.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +36,22 @@ pub struct PoolSettings {
     pub threads: usize,
     /// The price of a new hash, and of a refused login.
     pub params: Argon2Params,
+}
+
+/// Whose turn a job is, and how long it may wait for it.
+#[derive(Clone, Copy, Debug)]
+pub struct Turn {
+    /// From where it comes; networks take turns.
+    pub network: Network,
+    /// After which it is refused.
+    pub max_wait: Duration,
+}
+
+impl Turn {
+    /// For an operator's own commands.
+    pub fn of_operator(max_wait: Duration) -> Self {
+        Self { network: Network::from_number(0), max_wait }
+    }
 }
 
 /// There is no room for another login now.
@@ -60,10 +80,15 @@ pub struct PoolState {
     pub hash_time: Duration,
 }
 
+/// A verification with when its hash began.
+type Verified = (Verification, Instant);
+
 enum Work {
     /// `None`: nothing to match, but the same price is paid.
-    Verify(Password, Option<PasswordHash>, oneshot::Sender<Result<Verification, Overloaded>>),
+    Verify(Password, Option<PasswordHash>, oneshot::Sender<Result<Verified, Overloaded>>),
     Hash(Password, oneshot::Sender<Result<PasswordHash, Overloaded>>),
+    /// Finds out what a scheme costs.
+    Price(Scheme),
 }
 
 struct Job {
@@ -72,12 +97,13 @@ struct Job {
 }
 
 struct State {
-    queue: VecDeque<Job>,
+    queue: FairQueue<Job>,
     /// Jobs that are being hashed.
     running: usize,
     /// Memory units in use; the budget is one unit a thread.
     units: usize,
     hash_time: Duration,
+    prices: Prices,
     closed: bool,
 }
 
@@ -107,10 +133,11 @@ impl HashingPool {
         }
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
-                queue: VecDeque::new(),
+                queue: FairQueue::default(),
                 running: 0,
                 units: 0,
                 hash_time: FIRST_GUESS,
+                prices: Prices::default(),
                 closed: false,
             }),
             arrived: Condvar::new(),
@@ -136,36 +163,74 @@ impl HashingPool {
         PoolState { queued: state.queue.len(), hash_time: state.hash_time }
     }
 
-    /// Checks a password against a hash; `None` costs the same and never matches.
+    /// What this server's own hashes begin with.
+    pub fn usual_prefix(&self) -> String {
+        prefix(self.shared.settings.params)
+    }
+
+    /// How hashes of other kinds or prices are computed; what cannot be verified costs nothing else.
+    pub fn schemes(&self, hashes: &[PasswordHash]) -> Vec<Scheme> {
+        let schemes = hashes.iter().filter_map(Parsed::read).map(|parsed| parsed.scheme);
+        schemes.filter(|scheme| !scheme.is_own(self.shared.settings.params)).collect()
+    }
+
+    /// Takes `schemes` for all that are stored beside this server's own, and finds out their prices.
+    pub fn learn(&self, schemes: &[Scheme]) {
+        let mut state = self.shared.state.lock();
+        let unmeasured = state.prices.learn(schemes);
+        for scheme in unmeasured {
+            let deadline = Instant::now() + PRICE_MAY_WAIT;
+            state.queue.push(Network::from_number(0), Job { work: Work::Price(scheme), deadline });
+        }
+        drop(state);
+        self.shared.arrived.notify_all();
+    }
+
+    /// Checks a password against a hash; `None` costs the same and never matches. Where hashes of
+    /// other prices are stored, a refusal comes when the dearest of them would have been computed.
     pub async fn verify(
         &self,
         password: Password,
         hash: Option<PasswordHash>,
-        max_wait: Duration,
+        turn: Turn,
     ) -> Result<Verification, Overloaded> {
         let (answer, receiver) = oneshot::channel();
-        self.submit(Work::Verify(password, hash, answer), max_wait)?;
-        receiver.await.unwrap_or(Err(Overloaded { retry_after: max_wait }))
+        self.submit(Work::Verify(password, hash, answer), turn)?;
+        let answer = receiver.await.unwrap_or(Err(Overloaded { retry_after: turn.max_wait }));
+        let (verification, began) = answer?;
+        if matches!(verification, Verification::NoMatch)
+            && let Some(floor) = self.refused_after()
+        {
+            tokio::time::sleep_until((began + floor).into()).await;
+        }
+        Ok(verification)
+    }
+
+    fn refused_after(&self) -> Option<Duration> {
+        let state = self.shared.state.lock();
+        state.prices.floor(state.hash_time)
     }
 
     /// Hashes a new password at today's price.
-    pub async fn hash(
-        &self,
-        password: Password,
-        max_wait: Duration,
-    ) -> Result<PasswordHash, Overloaded> {
+    pub async fn hash(&self, password: Password, turn: Turn) -> Result<PasswordHash, Overloaded> {
         let (answer, receiver) = oneshot::channel();
-        self.submit(Work::Hash(password, answer), max_wait)?;
-        receiver.await.unwrap_or(Err(Overloaded { retry_after: max_wait }))
+        self.submit(Work::Hash(password, answer), turn)?;
+        receiver.await.unwrap_or(Err(Overloaded { retry_after: turn.max_wait }))
     }
 
-    fn submit(&self, work: Work, max_wait: Duration) -> Result<(), Overloaded> {
+    fn submit(&self, work: Work, turn: Turn) -> Result<(), Overloaded> {
         let mut state = self.shared.state.lock();
         let expected = self.shared.expected_wait(&state);
-        if expected > max_wait {
-            return Err(Overloaded { retry_after: expected.saturating_sub(max_wait) });
+        if expected > turn.max_wait {
+            let overloaded = Overloaded { retry_after: expected.saturating_sub(turn.max_wait) };
+            // Whoever has filled the queue makes room for those who have not.
+            let Some(displaced) = state.queue.make_room(turn.network) else {
+                return Err(overloaded);
+            };
+            displaced.work.refuse(overloaded);
         }
-        state.queue.push_back(Job { work, deadline: Instant::now() + max_wait });
+        let deadline = Instant::now() + turn.max_wait;
+        state.queue.push(turn.network, Job { work, deadline });
         drop(state);
         self.shared.arrived.notify_one();
         Ok(())
@@ -211,7 +276,7 @@ impl Shared {
             if state.closed {
                 return None;
             }
-            match state.queue.pop_front() {
+            match state.queue.pop() {
                 Some(job) if job.work.is_abandoned() => {}
                 Some(job) if job.deadline < Instant::now() => {
                     let retry_after = self.expected_wait(&state).max(Duration::from_secs(1));
@@ -235,8 +300,14 @@ impl Shared {
         let usual = match job.work {
             Work::Verify(password, hash, answer) => {
                 let (verification, usual) = self.verify(core, &password, hash.as_ref());
-                drop(answer.send(Ok(verification)));
+                drop(answer.send(Ok((verification, started))));
                 usual
+            }
+            Work::Price(scheme) => {
+                let nothing = Password::new(String::new());
+                let parsed = Parsed { scheme, salt: vec![0; SALT], tag: vec![0; scheme.tag_len()] };
+                self.compute(core, &nothing, &parsed);
+                false
             }
             Work::Hash(password, answer) => {
                 // Dropping the answer tells the caller that there is none.
@@ -266,20 +337,15 @@ impl Shared {
         let known = parsed.is_some();
         // The same work for a user that does not exist, at today's price.
         let parsed = parsed.unwrap_or_else(|| Parsed {
-            params: today,
+            scheme: Scheme::Argon2id(today),
             salt: vec![0; SALT],
             tag: vec![0; TAG],
         });
-        let mut tag = vec![0; parsed.tag.len()];
-        let usual = parsed.params == today;
-        let computed = self.within_budget(parsed.params, core, |core| {
-            core.hash(parsed.params, password.expose().as_bytes(), &parsed.salt, &mut tag)
-        });
-        if let Err(error) = &computed {
-            tracing::error!(%error, "a password could not be checked");
-        }
-        let equal = constant_time::verify_slices_are_equal(&tag, &parsed.tag).is_ok();
-        if !(computed.is_ok() && equal && known) {
+        let usual = parsed.scheme.is_own(today);
+        let tag = self.compute(core, password, &parsed);
+        let equal = tag
+            .is_some_and(|tag| constant_time::verify_slices_are_equal(&tag, &parsed.tag).is_ok());
+        if !(equal && known) {
             return (Verification::NoMatch, usual);
         }
         let better = if usual { None } else { self.hash(core, password) };
@@ -287,32 +353,44 @@ impl Shared {
     }
 
     fn hash(&self, core: &mut Core, password: &Password) -> Option<PasswordHash> {
-        let params = self.settings.params;
-        let mut tag = vec![0; TAG];
+        let scheme = Scheme::Argon2id(self.settings.params);
         let salt = random::bytes::<SALT>().ok()?.to_vec();
-        let computed = self.within_budget(params, core, |core| {
-            core.hash(params, password.expose().as_bytes(), &salt, &mut tag)
+        let mut parsed = Parsed { scheme, salt, tag: vec![0; TAG] };
+        parsed.tag = self.compute(core, password, &parsed)?;
+        parsed.write()
+    }
+
+    /// What `password` gives with the scheme and salt of `parsed`. Notes what other schemes take.
+    fn compute(&self, core: &mut Core, password: &Password, parsed: &Parsed) -> Option<Vec<u8>> {
+        let scheme = parsed.scheme;
+        let mut tag = vec![0; parsed.tag.len()];
+        let (computed, took) = self.within_budget(scheme.memory_kib(), core, |core| {
+            let started = Instant::now();
+            let password = password.expose().as_bytes();
+            let computed = scheme.compute(core, password, &parsed.salt, &mut tag);
+            (computed, started.elapsed())
         });
-        match computed {
-            Ok(()) => Some(Parsed { params, salt, tag }.write()),
-            Err(error) => {
-                tracing::error!(%error, "a password could not be hashed");
-                None
-            }
+        if let Err(error) = computed {
+            tracing::error!(%error, "a password could not be hashed");
+            return None;
         }
+        if !scheme.is_own(self.settings.params) {
+            self.state.lock().prices.measured(scheme, took);
+        }
+        Some(tag)
     }
 
     /// Runs `work` when the memory it takes fits beside the others': the pool as a whole never takes
     /// more than threads × today's price, or one hash alone that is dearer than all that.
     fn within_budget<T>(
         &self,
-        params: Argon2Params,
+        memory_kib: u32,
         core: &mut Core,
         work: impl FnOnce(&mut Core) -> T,
     ) -> T {
         let budget = self.settings.threads.max(1);
         let unit = self.settings.params.memory_kib.max(1);
-        let weight = (params.memory_kib.div_ceil(unit) as usize).clamp(1, budget);
+        let weight = (memory_kib.div_ceil(unit) as usize).clamp(1, budget);
         let mut state = self.state.lock();
         while state.units + weight > budget {
             self.freed.wait(&mut state);
@@ -334,6 +412,7 @@ impl Work {
         match self {
             Self::Verify(.., answer) => answer.is_closed(),
             Self::Hash(_, answer) => answer.is_closed(),
+            Self::Price(_) => false,
         }
     }
 
@@ -341,6 +420,8 @@ impl Work {
         match self {
             Self::Verify(.., answer) => drop(answer.send(Err(overloaded))),
             Self::Hash(_, answer) => drop(answer.send(Err(overloaded))),
+            // Found out when a hash of its kind is next computed.
+            Self::Price(_) => {}
         }
     }
 }
@@ -350,7 +431,8 @@ mod tests {
     use super::*;
 
     const CHEAP: Argon2Params = Argon2Params { memory_kib: 64, passes: 1, lanes: 1 };
-    const SECOND: Duration = Duration::from_secs(1);
+    const SECOND: Turn = Turn { network: NOWHERE, max_wait: Duration::from_secs(1) };
+    const NOWHERE: Network = Network::from_number(0);
 
     fn pool(params: Argon2Params) -> HashingPool {
         HashingPool::start(PoolSettings { threads: 1, params }).unwrap()
@@ -383,7 +465,7 @@ mod tests {
         else {
             panic!("no better hash");
         };
-        assert_eq!(Parsed::read(&better).unwrap().params, today);
+        assert_eq!(Parsed::read(&better).unwrap().scheme, Scheme::Argon2id(today));
         let found = pool.verify(password("right"), Some(better), SECOND).await.unwrap();
         assert!(matches!(found, Verification::Match(None)));
     }
@@ -391,7 +473,7 @@ mod tests {
     #[tokio::test]
     async fn a_full_queue_refuses_at_once() {
         let pool = Arc::new(pool(Argon2Params { memory_kib: 19_456, passes: 2, lanes: 1 }));
-        let wait = Duration::from_millis(100);
+        let wait = Turn { network: NOWHERE, max_wait: Duration::from_millis(100) };
         let tasks: Vec<_> = (0..100)
             .map(|_| {
                 let pool = Arc::clone(&pool);
@@ -403,5 +485,47 @@ mod tests {
             refused += usize::from(task.await.unwrap().is_err());
         }
         assert!((10..100).contains(&refused), "{refused} of 100 refused");
+    }
+
+    #[tokio::test]
+    async fn a_refusal_takes_as_long_as_the_dearest_stored_hash() {
+        let pool = pool(CHEAP);
+        let dear = Scheme::Pbkdf2Sha256 { iterations: 300_000 };
+        pool.learn(&[dear]);
+        // Behind the price in the queue.
+        let hash = pool.hash(password("right"), SECOND).await.unwrap();
+        let price = pool.refused_after().expect("the price is not known");
+        assert!(price > Duration::from_millis(5), "{price:?}");
+        for hash in [None, Some(hash.clone())] {
+            let started = Instant::now();
+            let found = pool.verify(password("wrong"), hash, SECOND).await.unwrap();
+            assert!(matches!(found, Verification::NoMatch) && started.elapsed() >= price);
+        }
+        let started = Instant::now();
+        let found = pool.verify(password("right"), Some(hash), SECOND).await.unwrap();
+        assert!(matches!(found, Verification::Match(None)) && started.elapsed() < price);
+        pool.learn(&[]);
+        assert_eq!(pool.refused_after(), None);
+    }
+
+    #[tokio::test]
+    async fn a_flood_from_one_network_does_not_take_the_turns_of_others() {
+        let pool = Arc::new(pool(Argon2Params { memory_kib: 19_456, passes: 2, lanes: 1 }));
+        let max_wait = Duration::from_millis(100);
+        let flood = Turn { network: Network::from_number(1), max_wait };
+        let flooding: Vec<_> = (0..200)
+            .map(|_| {
+                let pool = Arc::clone(&pool);
+                tokio::spawn(async move { pool.verify(password("any"), None, flood).await })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        let others = Turn { network: Network::from_number(2), max_wait };
+        for _ in 0..5 {
+            assert!(pool.verify(password("any"), None, others).await.is_ok());
+        }
+        for task in flooding {
+            drop(task.await.unwrap());
+        }
     }
 }

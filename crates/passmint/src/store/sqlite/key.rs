@@ -6,9 +6,10 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::writer::Write;
 use super::{SqliteStore, row};
+use crate::domain::audit::{AuditEvent, AuditKind};
 use crate::domain::key::{KeyState, KeyUse};
 use crate::domain::time::Timestamp;
-use crate::store::{KeyChange, KeyStore, StoreError, StoredKey};
+use crate::store::{By, KeyChange, KeyStore, StoreError, StoredKey};
 
 type Sql<T> = Result<T, rusqlite::Error>;
 
@@ -18,8 +19,8 @@ impl KeyStore for SqliteStore {
         self.readers.read(|db| Ok((all(db)?, seal_check(db)?))).await
     }
 
-    async fn change_keys(&self, change: KeyChange) -> Result<bool, StoreError> {
-        self.writer.write(move |write| change_keys(write, &change)).await
+    async fn change_keys(&self, change: KeyChange, by: By) -> Result<bool, StoreError> {
+        self.writer.write(move |write| change_keys(write, &change, &by)).await
     }
 }
 
@@ -58,7 +59,7 @@ fn stored_key(row: &Row<'_>) -> Sql<StoredKey> {
     })
 }
 
-fn change_keys(write: &mut Write<'_>, change: &KeyChange) -> Sql<bool> {
+fn change_keys(write: &mut Write<'_>, change: &KeyChange, by: &By) -> Sql<bool> {
     for key in &change.add {
         let exists: bool = write
             .db
@@ -108,7 +109,30 @@ fn change_keys(write: &mut Write<'_>, change: &KeyChange) -> Sql<bool> {
             .execute([check])?;
     }
     if let Some(number) = change.end_sessions_of {
-        super::session::end_all_of_key(write, number)?;
+        super::session::end_all_of_key(write, number, by)?;
     }
+    note_change(write, change, by)?;
     Ok(true)
+}
+
+fn note_change(write: &mut Write<'_>, change: &KeyChange, by: &By) -> Sql<()> {
+    let about = |kind, kid: &str| AuditEvent::new(kind).with("kid", kid);
+    for key in &change.add {
+        let event = about(AuditKind::KeyAdded, &key.kid)
+            .with("use", key.use_.name())
+            .with("state", key.state.name())
+            .with("imported", key.imported);
+        write.note(by, &event)?;
+    }
+    for (kid, state) in &change.states {
+        write.note(by, &about(AuditKind::KeyMoved, kid).with("state", state.name()))?;
+    }
+    for kid in &change.drop {
+        write.note(by, &about(AuditKind::KeyDropped, kid))?;
+    }
+    if !change.reseal.is_empty() {
+        let count = change.reseal.len();
+        write.note(by, &AuditEvent::new(AuditKind::KeysResealed).with("count", count))?;
+    }
+    Ok(())
 }

@@ -5,6 +5,7 @@
 //! with `synchronous=FULL`: what was answered survives a power cut. A lock file keeps a second
 //! server away (`lock`).
 
+mod audit;
 mod checkpoint;
 mod key;
 mod lock;
@@ -12,6 +13,7 @@ mod reader;
 mod revocation;
 mod row;
 mod session;
+mod throttle;
 mod user;
 mod writer;
 
@@ -31,7 +33,8 @@ use reader::Readers;
 use writer::{RunningTime, Writer};
 
 /// The schema, step by step; the database's `user_version` counts the steps it has taken.
-const MIGRATIONS: [&str; 1] = [FIRST_SCHEMA];
+const MIGRATIONS: [&str; 2] =
+    [FIRST_SCHEMA, include_str!("../../../migrations/sqlite/0002_throttle_audit_import.sql")];
 
 /// The first step; the bench harness builds its bare table from it.
 pub const FIRST_SCHEMA: &str = include_str!("../../../migrations/sqlite/0001_first.sql");

@@ -17,7 +17,7 @@ pub(super) const SESSION: &str = "id, user_id, secret_hash, generation, anchor_g
 
 /// The columns that [`user`] and [`credentials`] read, in their order.
 pub(super) const USER: &str = "id, username, email, first_name, last_name, roles, claims, epoch, \
-     password_version, disabled_at, created_at, password_hash";
+     password_version, disabled_at, created_at, password_hash, imported_id";
 
 pub(super) fn session(row: &Row<'_>) -> Result<Session, rusqlite::Error> {
     let ended_at: Option<i64> = row.get(13)?;
@@ -45,6 +45,7 @@ pub(super) fn user(row: &Row<'_>) -> Result<User, rusqlite::Error> {
     let roles: String = row.get(5)?;
     Ok(User {
         id: UserId(row.get(0)?),
+        imported_id: row.get(12)?,
         username: Username::stored(row.get(1)?),
         email: row.get(2)?,
         first_name: row.get(3)?,

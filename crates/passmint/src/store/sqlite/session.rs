@@ -8,14 +8,14 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::SqliteStore;
 use super::row;
 use super::writer::Write;
+use crate::domain::audit::{AuditEvent, AuditKind};
+use crate::domain::network::Network;
 use crate::domain::revocation::Revocation;
-use crate::domain::session::{
-    EndReason, Presentation, Presented, Session, SessionId, same_network,
-};
+use crate::domain::session::{EndReason, Presentation, Presented, Session, SessionId};
 use crate::domain::time::{Timestamp, micros};
 use crate::domain::user::{User, UserId};
 use crate::store::{
-    Lineage, RotateRefresh, Rotation, SessionStore, Sessions, StartSession, StoreError,
+    By, Lineage, RotateRefresh, Rotation, SessionStore, Sessions, StartSession, StoreError,
     SweepSessions, SweptSessions, Uncommitted,
 };
 
@@ -34,8 +34,13 @@ impl SessionStore for SqliteStore {
         self.writer.write_hot(move |write| rotate_refresh(write, &rotate)).await
     }
 
-    async fn end_sessions(&self, which: Sessions, reason: EndReason) -> Result<u64, StoreError> {
-        self.writer.write(move |write| end_sessions(write, which, reason)).await
+    async fn end_sessions(
+        &self,
+        which: Sessions,
+        reason: EndReason,
+        by: By,
+    ) -> Result<u64, StoreError> {
+        self.writer.write(move |write| end_sessions(write, which, reason, &by)).await
     }
 
     async fn session(&self, id: SessionId) -> Result<Option<(Session, Option<User>)>, StoreError> {
@@ -115,6 +120,11 @@ fn start_session(write: &mut Write<'_>, start: &StartSession) -> Sql<Option<Line
             .execute(params![start.user.0, verified.expose(), better.expose()])?;
     }
     evict(write, start)?;
+    if let Some(address) = start.address {
+        super::throttle::note_network(write, start.user, Network::of(address))?;
+    }
+    let event = AuditEvent::new(AuditKind::LoginGranted).of(start.user).in_session(start.id);
+    write.note(&start.by, &if start.repeat { event.with("repeat", true) } else { event })?;
     Ok(find(write.db, start.id)?.map(|session| Lineage { session, user }))
 }
 
@@ -139,7 +149,7 @@ fn evict(write: &mut Write<'_>, start: &StartSession) -> Sql<()> {
             .query_map(params![start.user.0, start.id.0, excess], |row| row.get(0))?
             .collect::<Sql<_>>()?;
         for id in giving_way {
-            end_one(write, SessionId(id), EndReason::Evicted)?;
+            end_one(write, SessionId(id), EndReason::Evicted, &By::SERVER)?;
             excess -= 1;
         }
     }
@@ -216,16 +226,16 @@ fn answer_without_rotation(write: &mut Write<'_>, rotate: &RotateRefresh) -> Sql
     match session.judge(&presented, write.now, rotate.policy.reuse_interval) {
         Presentation::Replay => replay(write, session, rotate),
         Presentation::Theft => {
-            end_one(write, session.id, EndReason::ReuseDetected)?;
+            end_one(write, session.id, EndReason::ReuseDetected, &rotate.by)?;
             Ok(Rotation::Reused)
         }
         Presentation::StateLost => {
-            end_one(write, session.id, EndReason::StateLost)?;
+            end_one(write, session.id, EndReason::StateLost, &rotate.by)?;
             Ok(Rotation::StateLost)
         }
         // It would have been rotated, had the maximal lifetime not been lowered meanwhile.
         Presentation::Current => {
-            end_one(write, session.id, EndReason::MaxLifetime)?;
+            end_one(write, session.id, EndReason::MaxLifetime, &By::SERVER)?;
             Ok(Rotation::Expired)
         }
         Presentation::Dead => Ok(Rotation::Dead),
@@ -239,7 +249,7 @@ fn replay(write: &mut Write<'_>, session: Session, rotate: &RotateRefresh) -> Sq
         return Ok(Rotation::Dead);
     };
     let foreign = match (session.address, rotate.address) {
-        (Some(known), Some(now)) => !same_network(known, now),
+        (Some(known), Some(now)) => Network::of(known) != Network::of(now),
         _ => false,
     };
     if foreign && session.foreign_replay_at.is_none() {
@@ -248,47 +258,64 @@ fn replay(write: &mut Write<'_>, session: Session, rotate: &RotateRefresh) -> Sq
             .prepare_cached("UPDATE session SET foreign_replay_at = ?2 WHERE id = ?1")?
             .execute(params![session.id.0, write.now.micros()])?;
     }
+    let event = AuditEvent::new(AuditKind::RefreshReplayed).of(user.id).in_session(session.id);
+    write.note(&rotate.by, &event.with("other_network", foreign))?;
     Ok(Rotation::Replayed(Box::new(Lineage { session, user })))
 }
 
 /// Ends one live session; whether there was something to end. A session that had merely given way or
 /// fallen asleep still has access tokens that run: a reason that ends those ends it once more.
-pub(super) fn end_one(write: &mut Write<'_>, id: SessionId, reason: EndReason) -> Sql<bool> {
-    let changed = write
+pub(super) fn end_one(
+    write: &mut Write<'_>,
+    id: SessionId,
+    reason: EndReason,
+    by: &By,
+) -> Sql<bool> {
+    let user: Option<i64> = write
         .db
         .prepare_cached(
             "UPDATE session SET ended_at = coalesce(ended_at, ?2), end_reason = ?3, \
              ended_running_time = coalesce(ended_running_time, ?4) \
              WHERE id = ?1 AND (ended_at IS NULL \
-                 OR (?5 AND end_reason IN ('evicted', 'idle')))",
+                 OR (?5 AND end_reason IN ('evicted', 'idle'))) RETURNING user_id",
         )?
-        .execute(params![
-            id.0,
-            write.now.micros(),
-            reason.name(),
-            write.running_time,
-            reason.ends_access_tokens()
-        ])?;
-    if changed > 0 && reason.ends_access_tokens() {
+        .query_row(
+            params![
+                id.0,
+                write.now.micros(),
+                reason.name(),
+                write.running_time,
+                reason.ends_access_tokens()
+            ],
+            |row| row.get(0),
+        )
+        .optional()?;
+    let Some(user) = user else {
+        return Ok(false);
+    };
+    if reason.ends_access_tokens() {
         write.revoke(Revocation::Session(id))?;
     }
-    Ok(changed > 0)
+    write.sessions_ended(reason, 1);
+    let event = AuditEvent::new(AuditKind::SessionEnded).of(UserId(user)).in_session(id);
+    write.note(by, &event.with("reason", reason.name()))?;
+    Ok(true)
 }
 
-fn end_sessions(write: &mut Write<'_>, which: Sessions, reason: EndReason) -> Sql<u64> {
+fn end_sessions(write: &mut Write<'_>, which: Sessions, reason: EndReason, by: &By) -> Sql<u64> {
     match which {
-        Sessions::One(id) => Ok(u64::from(end_one(write, id, reason)?)),
+        Sessions::One(id) => Ok(u64::from(end_one(write, id, reason, by)?)),
         Sessions::OneOf(user, id) => {
             let own = find(write.db, id)?.is_some_and(|session| session.user == user);
-            Ok(u64::from(own && end_one(write, id, reason)?))
+            Ok(u64::from(own && end_one(write, id, reason, by)?))
         }
         Sessions::AllOfExcept(user, keep) => {
-            let ended = end_all_of(write, user, Some(keep), reason)?;
+            let ended = end_all_of(write, user, Some(keep), reason, by)?;
             super::user::raise_epoch(write, user, Some(keep))?;
             Ok(ended)
         }
         Sessions::AllOf(user) => {
-            let ended = end_all_of(write, user, None, reason)?;
+            let ended = end_all_of(write, user, None, reason, by)?;
             super::user::raise_epoch(write, user, None)?;
             Ok(ended)
         }
@@ -302,6 +329,7 @@ pub(super) fn end_all_of(
     user: UserId,
     keep: Option<SessionId>,
     reason: EndReason,
+    by: &By,
 ) -> Sql<u64> {
     let changed = write
         .db
@@ -315,19 +343,22 @@ pub(super) fn end_all_of(
             reason.name(),
             write.running_time,
             keep.map(|id| id.0)
-        ])?;
-    Ok(changed as u64)
+        ])? as u64;
+    write.sessions_ended(reason, changed);
+    let event = AuditEvent::new(AuditKind::SessionsEnded).of(user).with("reason", reason.name());
+    write.note(by, &event.with("count", changed))?;
+    Ok(changed)
 }
 
 /// Ends every live session whose current refresh token was made with that key.
-pub(super) fn end_all_of_key(write: &mut Write<'_>, key: u32) -> Sql<()> {
+pub(super) fn end_all_of_key(write: &mut Write<'_>, key: u32, by: &By) -> Sql<()> {
     let ids: Vec<[u8; 16]> = write
         .db
         .prepare_cached("SELECT id FROM session WHERE refresh_key = ?1 AND ended_at IS NULL")?
         .query_map([key], |row| row.get(0))?
         .collect::<Sql<_>>()?;
     for id in ids {
-        end_one(write, SessionId(id), EndReason::KeyRevoked)?;
+        end_one(write, SessionId(id), EndReason::KeyRevoked, by)?;
     }
     Ok(())
 }
@@ -371,7 +402,7 @@ fn end_run_out(write: &mut Write<'_>, run_out: &[SessionId], sweep: &SweepSessio
             continue;
         };
         if let Some(reason) = session.run_out(write.now, &sweep.policy) {
-            ended += u64::from(end_one(write, *id, reason)?);
+            ended += u64::from(end_one(write, *id, reason, &By::SERVER)?);
         }
     }
     Ok(ended)

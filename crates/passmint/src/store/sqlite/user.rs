@@ -9,10 +9,15 @@ use super::SqliteStore;
 use super::row;
 use super::session::end_all_of;
 use super::writer::Write;
+use crate::domain::audit::{AuditEvent, AuditKind};
 use crate::domain::revocation::Revocation;
+use crate::domain::secret::PasswordHash;
 use crate::domain::session::{EndReason, SessionId};
-use crate::domain::user::{Credentials, User, UserId, Username};
-use crate::store::{Added, NewUser, PasswordChange, StoreError, UserChange, UserStore};
+use crate::domain::time::Timestamp;
+use crate::domain::user::{Credentials, ImportedId, User, UserId, Username};
+use crate::store::{
+    Added, By, ImportUser, NewUser, PasswordChange, StoreError, UserChange, UserStore,
+};
 
 type Sql<T> = Result<T, rusqlite::Error>;
 
@@ -52,24 +57,44 @@ impl UserStore for SqliteStore {
             .await
     }
 
-    async fn add_user(&self, user: NewUser) -> Result<Added, StoreError> {
-        self.writer.write(move |write| add(write, &user)).await
+    async fn add_user(&self, user: NewUser, by: By) -> Result<Added, StoreError> {
+        self.writer.write(move |write| add(write, &user, &by)).await
     }
 
-    async fn change_user(&self, id: UserId, change: UserChange) -> Result<bool, StoreError> {
-        self.writer.write(move |write| change_profile(write, id, &change)).await
+    async fn import_users(&self, users: Vec<ImportUser>, by: By) -> Result<Vec<Added>, StoreError> {
+        self.writer
+            .write(move |write| users.iter().map(|user| import(write, user, &by)).collect())
+            .await
+    }
+
+    async fn unusual_hashes(
+        &self,
+        usual: String,
+        after: UserId,
+        limit: u32,
+    ) -> Result<(Vec<PasswordHash>, Option<UserId>), StoreError> {
+        self.readers.read(move |db| unusual_hashes(db, &usual, after, limit)).await
+    }
+
+    async fn change_user(
+        &self,
+        id: UserId,
+        change: UserChange,
+        by: By,
+    ) -> Result<bool, StoreError> {
+        self.writer.write(move |write| change_profile(write, id, &change, &by)).await
     }
 
     async fn change_password(&self, change: PasswordChange) -> Result<bool, StoreError> {
         self.writer.write(move |write| change_password(write, &change)).await
     }
 
-    async fn set_disabled(&self, id: UserId, disabled: bool) -> Result<bool, StoreError> {
-        self.writer.write(move |write| set_disabled(write, id, disabled)).await
+    async fn set_disabled(&self, id: UserId, disabled: bool, by: By) -> Result<bool, StoreError> {
+        self.writer.write(move |write| set_disabled(write, id, disabled, &by)).await
     }
 
-    async fn delete_user(&self, id: UserId) -> Result<bool, StoreError> {
-        self.writer.write(move |write| delete(write, id)).await
+    async fn delete_user(&self, id: UserId, by: By) -> Result<bool, StoreError> {
+        self.writer.write(move |write| delete(write, id, &by)).await
     }
 }
 
@@ -96,7 +121,7 @@ pub(super) fn raise_epoch(
     Ok(epoch.is_some())
 }
 
-fn add(write: &Write<'_>, user: &NewUser) -> Sql<Added> {
+fn add(write: &mut Write<'_>, user: &NewUser, by: &By) -> Sql<Added> {
     let added = write
         .db
         .prepare_cached(
@@ -115,10 +140,104 @@ fn add(write: &Write<'_>, user: &NewUser) -> Sql<Added> {
             |row| row.get(0).map(UserId),
         )
         .optional()?;
-    Ok(added.map_or(Added::NameTaken, Added::User))
+    let Some(id) = added else {
+        return Ok(Added::NameTaken);
+    };
+    let event = AuditEvent::new(AuditKind::UserAdded).of(id);
+    write.note(by, &event.with("username", user.username.as_str()))?;
+    Ok(Added::User(id))
 }
 
-fn change_profile(write: &Write<'_>, id: UserId, change: &UserChange) -> Sql<bool> {
+/// Takes one user over. The id it brings is taken only if nobody has or had it.
+fn import(write: &mut Write<'_>, user: &ImportUser, by: &By) -> Sql<Added> {
+    let own_id = user.id.as_ref().map(ImportedId::user_id);
+    if let Some(id) = own_id {
+        let taken: bool = write
+            .db
+            .prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM user WHERE id = ?1 AND username <> ?2) \
+                 OR EXISTS (SELECT 1 FROM former_user WHERE id = ?1)",
+            )?
+            .query_row(params![id.0, user.username.as_str()], |row| row.get(0))?;
+        if taken {
+            return Ok(Added::IdTaken);
+        }
+    }
+    let imported_id = match &user.id {
+        Some(ImportedId::Text(text)) => Some(text),
+        _ => None,
+    };
+    let now = write.now.micros();
+    let added = write
+        .db
+        .prepare_cached(
+            "INSERT INTO user (id, imported_id, username, username_folded, password_hash, \
+             disabled_at, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
+             ON CONFLICT DO NOTHING RETURNING id",
+        )?
+        .query_row(
+            params![
+                own_id.map(|id| id.0),
+                imported_id,
+                user.username.as_str(),
+                user.username.folded(),
+                user.hash.expose(),
+                user.disabled.then_some(now),
+                user.created_at.map_or(now, Timestamp::micros),
+            ],
+            |row| row.get(0).map(UserId),
+        )
+        .optional()?;
+    let Some(id) = added else {
+        return Ok(Added::NameTaken);
+    };
+    set_profile(write, id, &user.profile)?;
+    let event = AuditEvent::new(AuditKind::UserImported).of(id);
+    write.note(by, &event.with("username", user.username.as_str()))?;
+    Ok(Added::User(id))
+}
+
+fn unusual_hashes(
+    db: &Connection,
+    usual: &str,
+    after: UserId,
+    limit: u32,
+) -> Sql<(Vec<PasswordHash>, Option<UserId>)> {
+    let last: Option<i64> = db
+        .prepare_cached(
+            "SELECT max(id) FROM (SELECT id FROM user WHERE id > ?1 ORDER BY id LIMIT ?2)",
+        )?
+        .query_row(params![after.0, limit], |row| row.get(0))?;
+    let Some(last) = last else {
+        return Ok((Vec::new(), None));
+    };
+    let hashes = db
+        .prepare_cached(
+            "SELECT password_hash FROM user WHERE id > ?1 AND id <= ?2 \
+             AND substr(password_hash, 1, length(?3)) <> ?3",
+        )?
+        .query_map(params![after.0, last, usual], |row| row.get(0).map(PasswordHash::new))?
+        .collect::<Sql<_>>()?;
+    Ok((hashes, Some(UserId(last))))
+}
+
+fn change_profile(write: &mut Write<'_>, id: UserId, change: &UserChange, by: &By) -> Sql<bool> {
+    let changed = set_profile(write, id, change)?;
+    if changed {
+        let set = [
+            ("email", change.email.is_some()),
+            ("first_name", change.first_name.is_some()),
+            ("last_name", change.last_name.is_some()),
+            ("roles", change.roles.is_some()),
+            ("claims", change.claims.is_some()),
+        ];
+        let fields: Vec<&str> = set.iter().filter(|(_, set)| *set).map(|(name, _)| *name).collect();
+        write.note(by, &AuditEvent::new(AuditKind::UserChanged).of(id).with("fields", fields))?;
+    }
+    Ok(changed)
+}
+
+fn set_profile(write: &Write<'_>, id: UserId, change: &UserChange) -> Sql<bool> {
     let changed = write
         .db
         .prepare_cached(
@@ -148,16 +267,20 @@ fn change_password(write: &mut Write<'_>, change: &PasswordChange) -> Sql<bool> 
     if changed == 0 {
         return Ok(false);
     }
-    end_all_of(write, change.user, change.keep, EndReason::PasswordChanged)?;
+    write.note(&change.by, &AuditEvent::new(AuditKind::PasswordChanged).of(change.user))?;
+    end_all_of(write, change.user, change.keep, EndReason::PasswordChanged, &change.by)?;
     raise_epoch(write, change.user, change.keep)
 }
 
-fn set_disabled(write: &mut Write<'_>, id: UserId, disabled: bool) -> Sql<bool> {
+fn set_disabled(write: &mut Write<'_>, id: UserId, disabled: bool, by: &By) -> Sql<bool> {
     if !disabled {
         let changed = write
             .db
             .prepare_cached("UPDATE user SET disabled_at = NULL WHERE id = ?1")?
             .execute([id.0])?;
+        if changed > 0 {
+            write.note(by, &AuditEvent::new(AuditKind::UserEnabled).of(id))?;
+        }
         return Ok(changed > 0);
     }
     let changed = write
@@ -167,15 +290,22 @@ fn set_disabled(write: &mut Write<'_>, id: UserId, disabled: bool) -> Sql<bool> 
     if changed == 0 {
         return Ok(false);
     }
-    end_all_of(write, id, None, EndReason::UserDisabled)?;
+    write.note(by, &AuditEvent::new(AuditKind::UserDisabled).of(id))?;
+    end_all_of(write, id, None, EndReason::UserDisabled, by)?;
     raise_epoch(write, id, None)
 }
 
-fn delete(write: &mut Write<'_>, id: UserId) -> Sql<bool> {
-    end_all_of(write, id, None, EndReason::UserDeleted)?;
+fn delete(write: &mut Write<'_>, id: UserId, by: &By) -> Sql<bool> {
     if !raise_epoch(write, id, None)? {
         return Ok(false);
     }
+    write.note(by, &AuditEvent::new(AuditKind::UserDeleted).of(id))?;
+    end_all_of(write, id, None, EndReason::UserDeleted, by)?;
+    write
+        .db
+        .prepare_cached("INSERT OR IGNORE INTO former_user (id) VALUES (?1)")?
+        .execute([id.0])?;
+    write.db.prepare_cached("DELETE FROM login_network WHERE user_id = ?1")?.execute([id.0])?;
     write.db.prepare_cached("DELETE FROM user WHERE id = ?1")?.execute([id.0])?;
     Ok(true)
 }

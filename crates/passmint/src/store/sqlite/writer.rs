@@ -11,9 +11,11 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
+use crate::domain::audit::{AuditEvent, AuditKind, ChainLink};
 use crate::domain::revocation::{Revocation, RevocationEntry};
+use crate::domain::session::EndReason;
 use crate::domain::time::{Timestamp, micros};
-use crate::store::{CommitSink, StoreError, Uncommitted};
+use crate::store::{By, CommitSink, StoreError, Uncommitted};
 
 /// How many jobs one commit may carry.
 const MAX_BATCH: usize = 128;
@@ -50,15 +52,82 @@ pub(super) struct Write<'a> {
     pub(super) now: Timestamp,
     /// Running time, see [`RunningTime`].
     pub(super) running_time: i64,
-    revoked: &'a mut Vec<RevocationEntry>,
+    done: &'a mut Done,
 }
 
 impl Write<'_> {
     /// Appends to the revocation table; the sink hears of it after the commit.
     pub(super) fn revoke(&mut self, revocation: Revocation) -> Result<(), rusqlite::Error> {
         let entry = super::revocation::append(self, revocation)?;
-        self.revoked.push(entry);
+        self.done.revoked.push(entry);
         Ok(())
+    }
+
+    /// Appends to the audit log.
+    pub(super) fn note(&mut self, by: &By, event: &AuditEvent) -> Result<(), rusqlite::Error> {
+        self.done.last_record = super::audit::append(self, self.done.last_record, by, event)?;
+        self.done.audited.push(event.kind);
+        Ok(())
+    }
+
+    /// Tells the sink, after the commit, that sessions ended.
+    pub(super) fn sessions_ended(&mut self, reason: EndReason, count: u64) {
+        if count > 0 {
+            self.done.ended.push((reason, count));
+        }
+    }
+}
+
+/// What the jobs of a batch have done that others hear of after the commit.
+#[derive(Clone)]
+struct Done {
+    revoked: Vec<RevocationEntry>,
+    ended: Vec<(EndReason, u64)>,
+    audited: Vec<AuditKind>,
+    /// The newest link of the audit log.
+    last_record: ChainLink,
+}
+
+/// How far a batch was before a job.
+struct Mark {
+    revoked: usize,
+    ended: usize,
+    audited: usize,
+    last_record: ChainLink,
+}
+
+impl Done {
+    fn after(last_record: ChainLink) -> Self {
+        Self { revoked: Vec::new(), ended: Vec::new(), audited: Vec::new(), last_record }
+    }
+
+    fn mark(&self) -> Mark {
+        Mark {
+            revoked: self.revoked.len(),
+            ended: self.ended.len(),
+            audited: self.audited.len(),
+            last_record: self.last_record,
+        }
+    }
+
+    /// Forgets what came after the mark: its job was undone.
+    fn back_to(&mut self, mark: &Mark) {
+        self.revoked.truncate(mark.revoked);
+        self.ended.truncate(mark.ended);
+        self.audited.truncate(mark.audited);
+        self.last_record = mark.last_record;
+    }
+
+    fn tell(&self, sink: &dyn CommitSink) {
+        if !self.revoked.is_empty() {
+            sink.revoked(&self.revoked);
+        }
+        for (reason, count) in &self.ended {
+            sink.sessions_ended(*reason, *count);
+        }
+        for kind in &self.audited {
+            sink.audited(*kind);
+        }
     }
 }
 
@@ -177,7 +246,9 @@ impl Writer {
         let (jobs, queue) = sync_channel(MAX_QUEUED);
         let commits = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&commits);
-        let batches = Batches { connection, running_time, clock, sink, commits: counter };
+        let last_record = super::audit::newest(&connection).map_err(std::io::Error::other)?;
+        let mut batches =
+            Batches { connection, running_time, clock, sink, commits: counter, last_record };
         thread::Builder::new().name("sqlite-writer".into()).spawn(move || batches.run(&queue))?;
         Ok(Self { jobs, commits })
     }
@@ -196,6 +267,15 @@ impl Writer {
         let (answer, receiver) = oneshot::channel();
         self.submit(Box::new(Pending { work: Some(work), outcome: None, answer }))?;
         receiver.await.map_err(|_| ended())?
+    }
+
+    /// The same for work whose outcome nobody waits for. It is durable with the next commit.
+    pub(super) fn write_unheard<F>(&self, work: F) -> Result<(), StoreError>
+    where
+        F: FnOnce(&mut Write<'_>) -> Result<(), rusqlite::Error> + Send + 'static,
+    {
+        let (answer, _) = oneshot::channel();
+        self.submit(Box::new(Pending { work: Some(work), outcome: None, answer }))
     }
 
     /// Runs work whose failure may fail its whole batch: the hot path, without a savepoint. Returns
@@ -230,10 +310,12 @@ struct Batches {
     clock: Arc<dyn Clock>,
     sink: Arc<dyn CommitSink>,
     commits: Arc<AtomicU64>,
+    /// The newest link of the audit log that is committed.
+    last_record: ChainLink,
 }
 
 impl Batches {
-    fn run(&self, queue: &Receiver<Box<dyn Job>>) {
+    fn run(&mut self, queue: &Receiver<Box<dyn Job>>) {
         while let Ok(first) = queue.recv() {
             let mut batch = Vec::with_capacity(MAX_BATCH);
             batch.push(first);
@@ -248,12 +330,14 @@ impl Batches {
     }
 
     /// One transaction for the whole batch; then the sink, then the answers.
-    fn commit(&self, mut batch: Vec<Box<dyn Job>>) {
-        let mut revoked = Vec::new();
-        let failure = match self.run_all(&mut batch, &mut revoked) {
+    fn commit(&mut self, mut batch: Vec<Box<dyn Job>>) {
+        let mut done = Done::after(self.last_record);
+        let failure = match self.run_all(&mut batch, &mut done) {
             Ok(()) => {
                 self.commits.fetch_add(1, Ordering::Relaxed);
+                self.last_record = done.last_record;
                 self.sink.committed(batch.len());
+                done.tell(&*self.sink);
                 None
             }
             Err(error) => {
@@ -262,37 +346,30 @@ impl Batches {
                 Some(error.to_string())
             }
         };
-        if failure.is_none() && !revoked.is_empty() {
-            self.sink.revoked(&revoked);
-        }
         for job in batch {
             job.finish(failure.as_deref());
         }
     }
 
-    fn run_all(
-        &self,
-        batch: &mut [Box<dyn Job>],
-        revoked: &mut Vec<RevocationEntry>,
-    ) -> Result<(), rusqlite::Error> {
+    fn run_all(&self, batch: &mut [Box<dyn Job>], done: &mut Done) -> Result<(), rusqlite::Error> {
         let execute = |sql| self.connection.prepare_cached(sql)?.execute([]);
         execute("BEGIN IMMEDIATE")?;
         for job in batch {
-            let before = revoked.len();
+            let before = done.mark();
             let several = job.scope() == Scope::Several;
             if several {
                 execute("SAVEPOINT job")?;
             }
-            let done = job.run(&mut Write {
+            let succeeded = job.run(&mut Write {
                 db: &self.connection,
                 now: self.clock.now(),
                 running_time: self.running_time.now(),
-                revoked: &mut *revoked,
+                done: &mut *done,
             });
-            match (several, done) {
+            match (several, succeeded) {
                 (true, true) => drop(execute("RELEASE job")?),
                 (true, false) => {
-                    revoked.truncate(before);
+                    done.back_to(&before);
                     execute("ROLLBACK TO job")?;
                     execute("RELEASE job")?;
                 }

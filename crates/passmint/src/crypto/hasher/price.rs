@@ -1,0 +1,62 @@
+//! What the stored hashes cost. Where there are others than this server's own, imported or of an older
+//! price, a refused password is answered no sooner than the dearest of them takes: otherwise the time
+//! would tell who exists. It is a timer and no work.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::format::Scheme;
+
+/// How much longer than it usually takes the dearest hash is waited for, so that a slow one of its kind
+/// does not stand out: half of it more.
+const HEADROOM: u32 = 2;
+
+/// The schemes of stored hashes beside the own one, with what each takes.
+#[derive(Default)]
+pub(super) struct Prices(HashMap<Scheme, Duration>);
+
+impl Prices {
+    /// Takes `schemes` for all that are stored; those that are new and still have to be measured.
+    pub(super) fn learn(&mut self, schemes: &[Scheme]) -> Vec<Scheme> {
+        self.0.retain(|scheme, _| schemes.contains(scheme));
+        let unmeasured = |scheme: &&Scheme| !self.0.contains_key(*scheme);
+        schemes.iter().filter(unmeasured).copied().collect()
+    }
+
+    /// Takes what one hash of that scheme took. The first counts whole, later ones an eighth.
+    pub(super) fn measured(&mut self, scheme: Scheme, took: Duration) {
+        let price = self.0.entry(scheme).or_insert(took);
+        *price = (*price * 7 + took) / 8;
+    }
+
+    /// How long after its hash began a refusal is answered, where an own hash takes `own`; `None`:
+    /// at once, for all hashes are alike.
+    pub(super) fn floor(&self, own: Duration) -> Option<Duration> {
+        let dearest = self.0.values().max()?.max(&own);
+        Some(*dearest + *dearest / HEADROOM)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_dearest_stored_hash_sets_the_floor() {
+        let millis = Duration::from_millis;
+        let (cheap, dear) = (Scheme::Bcrypt { cost: 4 }, Scheme::Bcrypt { cost: 12 });
+        let mut prices = Prices::default();
+        assert_eq!(prices.floor(millis(4)), None);
+        assert_eq!(prices.learn(&[cheap, dear]), [cheap, dear]);
+        prices.measured(cheap, millis(2));
+        assert_eq!(prices.floor(millis(4)), Some(millis(6)), "the own one is the dearest");
+        prices.measured(dear, millis(100));
+        assert_eq!(prices.floor(millis(4)), Some(millis(150)));
+        prices.measured(dear, millis(180));
+        assert_eq!(prices.floor(millis(4)), Some(millis(165)));
+        assert_eq!(prices.learn(&[cheap]), []);
+        assert_eq!(prices.floor(millis(4)), Some(millis(6)));
+        assert_eq!(prices.learn(&[]), []);
+        assert_eq!(prices.floor(millis(4)), None);
+    }
+}

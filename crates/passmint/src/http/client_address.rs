@@ -1,0 +1,91 @@
+//! Where a request comes from: the socket's address, or what a trusted proxy says (contract section 6).
+
+use std::net::{IpAddr, SocketAddr};
+
+use axum::http::HeaderMap;
+
+use crate::config::Server;
+
+/// The forwarding header read from the right, past trusted hops; without a trusted peer, the peer.
+pub(super) fn client_address(peer: IpAddr, headers: &HeaderMap, server: &Server) -> IpAddr {
+    let trusted = |address: &IpAddr| server.trusted_proxies.iter().any(|net| net.contains(address));
+    let mut client = peer.to_canonical();
+    if !trusted(&client) {
+        return client;
+    }
+    let lines: Vec<&str> = headers
+        .get_all(server.forwarded_header.as_str())
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .collect();
+    for hop in lines.iter().flat_map(|line| line.split(',')).rev() {
+        let Some(address) = hop_address(hop.trim()) else {
+            return client;
+        };
+        client = address.to_canonical();
+        if !trusted(&client) {
+            return client;
+        }
+    }
+    client
+}
+
+/// An address as proxies write it: `192.0.2.1`, `192.0.2.1:443`, `2001:db8::1`, `[2001:db8::1]:443`.
+fn hop_address(hop: &str) -> Option<IpAddr> {
+    hop.parse::<IpAddr>()
+        .or_else(|_| hop.parse::<SocketAddr>().map(|socket| socket.ip()))
+        .or_else(|_| hop.trim_start_matches('[').trim_end_matches(']').parse())
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    fn server(trusted: &str, header: &str) -> Server {
+        let config = crate::config::Config::load(&crate::config::Sources {
+            environment: vec![
+                ("PASSMINT_SERVER__TRUSTED_PROXIES".to_owned(), trusted.to_owned()),
+                ("PASSMINT_SERVER__FORWARDED_HEADER".to_owned(), header.to_owned()),
+            ],
+            ..crate::config::Sources::default()
+        });
+        config.unwrap().server
+    }
+
+    #[test]
+    fn forwarding_headers_count_from_trusted_peers_only() {
+        let mut headers = HeaderMap::new();
+        headers.append("x-forwarded-for", HeaderValue::from_static("6.6.6.6, 192.0.2.7"));
+        headers.append("x-forwarded-for", HeaderValue::from_static("10.0.0.9"));
+        headers.append("forwarded", HeaderValue::from_static("for=7.7.7.7"));
+        let from = |peer: &str, trusted: &str| {
+            let server = server(trusted, "X-Forwarded-For");
+            client_address(peer.parse().unwrap(), &headers, &server).to_string()
+        };
+        assert_eq!(from("10.0.0.1", "10.0.0.0/8"), "192.0.2.7");
+        assert_eq!(from("10.0.0.1", ""), "10.0.0.1");
+        assert_eq!(from("203.0.113.5", "10.0.0.0/8"), "203.0.113.5");
+        assert_eq!(from("::ffff:10.0.0.1", "10.0.0.0/8"), "192.0.2.7");
+        let none = client_address(
+            "10.0.0.1".parse().unwrap(),
+            &HeaderMap::new(),
+            &server("10.0.0.0/8", "X-Forwarded-For"),
+        );
+        assert_eq!(none.to_string(), "10.0.0.1");
+    }
+
+    #[test]
+    fn hops_in_every_spelling() {
+        for (hop, address) in [
+            ("192.0.2.1:443", Some("192.0.2.1")),
+            ("[2001:db8::1]:443", Some("2001:db8::1")),
+            ("[2001:db8::1]", Some("2001:db8::1")),
+            ("unknown", None),
+        ] {
+            assert_eq!(hop_address(hop), address.map(|a| a.parse().unwrap()), "{hop}");
+        }
+    }
+}

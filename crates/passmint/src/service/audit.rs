@@ -1,0 +1,91 @@
+//! The audit log: noting what belongs to no other write, reading, checking.
+
+use std::sync::Arc;
+
+use super::{Failure, Parts};
+use crate::domain::audit::{Actor, AuditEvent, AuditRecord, BrokenChain, By, ChainLink, follow};
+use crate::store::AuditQuery;
+use crate::telemetry::REQUEST;
+
+/// How many records are read at once.
+const PAGE: u32 = 1000;
+
+/// Why the log could not be vouched for.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    /// As it says.
+    #[error(transparent)]
+    Broken(#[from] BrokenChain),
+    /// Records are missing at the new end.
+    #[error("the audit log ends at record {found}, and had more: the newest are missing")]
+    Short {
+        /// The last record that is there.
+        found: i64,
+    },
+    /// As it says.
+    #[error(transparent)]
+    Failed(#[from] Failure),
+}
+
+/// A log that holds together.
+#[derive(Clone, Copy, Debug)]
+pub struct Whole {
+    /// The link that the oldest kept record follows.
+    pub from: ChainLink,
+    /// The newest link.
+    pub to: ChainLink,
+}
+
+/// Reads and checks the audit log.
+#[derive(Clone)]
+pub struct AuditService(Arc<Parts>);
+
+impl AuditService {
+    /// Made of `parts`.
+    pub fn new(parts: Arc<Parts>) -> Self {
+        Self(parts)
+    }
+
+    /// Records in the order asked for.
+    pub async fn records(&self, query: AuditQuery) -> Result<Vec<AuditRecord>, Failure> {
+        Ok(self.0.store.audit_records(query).await?)
+    }
+
+    /// Follows the whole chain from its oldest kept record to its newest.
+    pub async fn verify(&self) -> Result<Whole, AuditError> {
+        let (from, newest) = self.0.store.audit_ends().await.map_err(Failure::from)?;
+        let mut link = from;
+        loop {
+            let query = AuditQuery { after: link.sequence, limit: PAGE, ..AuditQuery::default() };
+            let records = self.records(query).await?;
+            if records.is_empty() {
+                break;
+            }
+            link = follow(link, &records)?;
+        }
+        if link.sequence < newest.sequence {
+            return Err(AuditError::Short { found: link.sequence });
+        }
+        Ok(Whole { from, to: link })
+    }
+}
+
+impl Parts {
+    /// Who acts in the current request; outside of one, without address and id.
+    pub fn by(&self, actor: Actor) -> By {
+        let context = REQUEST.try_with(Clone::clone).ok();
+        By {
+            actor,
+            address: context.as_ref().and_then(|context| context.address),
+            request: context.map(|context| context.id),
+        }
+    }
+
+    /// Notes something that belongs to no other write. What cannot be noted is said in the log.
+    pub fn note(&self, by: By, event: AuditEvent) {
+        let kind = event.kind.name();
+        if let Err(error) = self.store.note(by, event) {
+            tracing::error!(%error, event = kind, "an audit record could not be written");
+        }
+    }
+}

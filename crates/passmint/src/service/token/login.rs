@@ -1,0 +1,199 @@
+//! Logging in (contract section 1): throttle, password, session.
+
+use std::net::IpAddr;
+
+use super::issue::Issuer;
+use super::repeat::Granted;
+use super::{Pair, TokenService};
+use crate::crypto::hasher::Verification;
+use crate::crypto::random;
+use crate::crypto::refresh_token::SessionSecret;
+use crate::domain::audit::{Actor, AuditEvent, AuditKind};
+use crate::domain::secret::{Password, PasswordHash};
+use crate::domain::session::SessionId;
+use crate::domain::user::{UserId, Username};
+use crate::service::throttle::NotAdmitted;
+use crate::service::{Failure, Shed};
+use crate::store::{Lineage, StartSession};
+use crate::telemetry::LoginOutcome;
+use crate::throttle::{Door, Throttled};
+
+/// A login.
+#[derive(Debug)]
+pub struct Login {
+    /// As typed.
+    pub username: String,
+    /// As typed.
+    pub password: Password,
+    /// From where.
+    pub address: Option<IpAddr>,
+    /// What the client calls itself.
+    pub user_agent: String,
+}
+
+/// Why a login gave nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum LoginError {
+    /// Unknown, wrong or disabled; nobody is told which.
+    #[error("the credentials are refused")]
+    Refused,
+    /// Too many attempts.
+    #[error(transparent)]
+    Throttled(#[from] Throttled),
+    /// The hashing queue is full.
+    #[error(transparent)]
+    Overloaded(#[from] Shed),
+    /// As it says.
+    #[error(transparent)]
+    Failed(#[from] Failure),
+}
+
+impl From<NotAdmitted> for LoginError {
+    fn from(error: NotAdmitted) -> Self {
+        match error {
+            NotAdmitted::Throttled(throttled) => Self::Throttled(throttled),
+            NotAdmitted::Failed(failure) => Self::Failed(failure),
+        }
+    }
+}
+
+/// Credentials that were found right.
+struct Right {
+    granted: Granted,
+    /// The hash that was verified, and a better one of the same password.
+    rehash: Option<(PasswordHash, PasswordHash)>,
+    /// Recognised as a repeat, without a hash.
+    repeat: bool,
+}
+
+/// Credentials that were refused: of which user, and why. For the audit log only.
+struct Refusal {
+    user: Option<UserId>,
+    why: &'static str,
+}
+
+impl TokenService {
+    /// Checks credentials and begins a session. Unknown, wrong and disabled cost the same hash.
+    pub async fn login(&self, login: Login) -> Result<Pair, LoginError> {
+        let outcome = self.try_login(login).await;
+        self.parts.metrics.login(match &outcome {
+            Ok(_) => LoginOutcome::Granted,
+            Err(LoginError::Refused) => LoginOutcome::Refused,
+            Err(LoginError::Throttled(_)) => LoginOutcome::Throttled,
+            Err(LoginError::Overloaded(_)) => LoginOutcome::Overloaded,
+            Err(LoginError::Failed(_)) => LoginOutcome::Failed,
+        });
+        outcome
+    }
+
+    async fn try_login(&self, login: Login) -> Result<Pair, LoginError> {
+        let parts = &self.parts;
+        let name = Username::canonical(&login.username);
+        // Until its outcome is told, a try counts as none: what is shed or fails costs nobody a try.
+        let attempt = parts.admit_password(Door::TokenAuth, &name, login.address).await?;
+        let window = parts.settings.load().login.repeat_window;
+        let digest = (!window.is_zero()).then(|| self.repeats.digest(&name, &login.password));
+        let now = parts.clock.now();
+        if let Some(granted) = digest.and_then(|digest| self.repeats.find(&digest, now)) {
+            let right = Right { granted, rehash: None, repeat: true };
+            if let Some(pair) = self.begin(&login, right).await? {
+                attempt.succeeded(parts.clock.now());
+                return Ok(pair);
+            }
+            // The user was disabled or got another password: from here on as if it were no repeat.
+            digest.inspect(|digest| self.repeats.forget(digest));
+        }
+        let refusal = match self.check(&name, login.password.clone(), login.address).await? {
+            Ok(right) => {
+                let remembered = digest.map(|digest| (digest, right.granted));
+                let user = right.granted.user;
+                if let Some(pair) = self.begin(&login, right).await? {
+                    let now = parts.clock.now();
+                    attempt.succeeded(now);
+                    if let Some((digest, granted)) = remembered {
+                        self.repeats.remember(digest, granted, now.plus(window));
+                    }
+                    return Ok(pair);
+                }
+                Refusal { user: Some(user), why: "changed_meanwhile" }
+            }
+            Err(refusal) => refusal,
+        };
+        attempt.failed(parts.clock.now());
+        self.note_refusal(&name, &refusal);
+        Err(LoginError::Refused)
+    }
+
+    /// Looks the user up and checks the password, at the same price whatever there is to find.
+    async fn check(
+        &self,
+        name: &Username,
+        password: Password,
+        address: Option<IpAddr>,
+    ) -> Result<Result<Right, Refusal>, LoginError> {
+        let parts = &self.parts;
+        let turn = parts.turn(address);
+        let found = parts.store.credentials(name.clone()).await.map_err(Failure::from)?;
+        let user = found.as_ref().map(|credentials| credentials.user.id);
+        let usable = found.filter(|credentials| credentials.user.disabled_at.is_none());
+        let hash = usable.as_ref().map(|credentials| credentials.hash.clone());
+        let verification = parts.hashing.verify(password, hash, turn).await?;
+        let (Some(credentials), Verification::Match(better)) = (usable.clone(), verification)
+        else {
+            let why = match (user, usable) {
+                (None, _) => "unknown",
+                (Some(_), None) => "disabled",
+                (Some(_), Some(_)) => "wrong_password",
+            };
+            return Ok(Err(Refusal { user, why }));
+        };
+        let rehash = better.map(|better| (credentials.hash.clone(), better));
+        Ok(Ok(Right { granted: Granted::from(&credentials), rehash, repeat: false }))
+    }
+
+    /// Begins a session; `None` when the user was disabled or got another password while the
+    /// credentials were checked.
+    async fn begin(&self, login: &Login, right: Right) -> Result<Option<Pair>, Failure> {
+        let parts = &self.parts;
+        let granted = right.granted;
+        let secret = SessionSecret::new(random::bytes().map_err(Failure::internal)?);
+        let in_use = parts.keys_in_use.read().await;
+        let issuer = Issuer { ring: parts.ring.load_full(), config: parts.settings.load_full() };
+        let random = random::bytes().map_err(Failure::internal)?;
+        let start = StartSession {
+            id: SessionId::new(parts.clock.now(), &random),
+            user: granted.user,
+            epoch: granted.epoch,
+            password_version: granted.password_version,
+            secret_hash: secret.hash(),
+            refresh_key: issuer.ring.refresh_key,
+            address: login.address,
+            user_agent: login.user_agent.clone(),
+            policy: issuer.config.sessions.policy(),
+            rehash: right.rehash,
+            repeat: right.repeat,
+            by: parts.by(Actor::User(granted.user)),
+        };
+        let lineage: Option<Lineage> = parts.store.start_session(start).await?;
+        drop(in_use);
+        if right.repeat && lineage.is_some() {
+            parts.metrics.repeat_login();
+        }
+        let pair = |lineage: Lineage| issuer.pair(&lineage, &secret, lineage.session.rotated_at);
+        lineage.map(pair).transpose()
+    }
+
+    /// Writes a refused login down. A name that is nobody's may be a mistyped password: of those only
+    /// a keyed digest is kept.
+    fn note_refusal(&self, name: &Username, refusal: &Refusal) {
+        let parts = &self.parts;
+        let event = AuditEvent::new(AuditKind::LoginRefused).with("why", refusal.why);
+        let event = if let Some(user) = refusal.user {
+            event.of(user)
+        } else {
+            let account = parts.ring.load().account(name);
+            event.with("name_digest", format!("{account:016x}"))
+        };
+        parts.note(parts.by(Actor::Nobody), event);
+    }
+}

@@ -1,0 +1,140 @@
+//! The audit log in SQL.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::SqliteStore;
+use super::writer::Write;
+use crate::domain::audit::{AuditEvent, AuditRecord, ChainLink};
+use crate::domain::time::micros;
+use crate::store::{AuditQuery, AuditStore, By, StoreError};
+
+type Sql<T> = Result<T, rusqlite::Error>;
+
+#[async_trait]
+impl AuditStore for SqliteStore {
+    fn note(&self, by: By, event: AuditEvent) -> Result<(), StoreError> {
+        self.writer.write_unheard(move |write| write.note(&by, &event))
+    }
+
+    async fn audit_records(&self, query: AuditQuery) -> Result<Vec<AuditRecord>, StoreError> {
+        self.readers.read(move |db| records(db, &query)).await
+    }
+
+    async fn audit_ends(&self) -> Result<(ChainLink, ChainLink), StoreError> {
+        self.readers.read(|db| Ok((anchor(db)?, newest(db)?))).await
+    }
+
+    async fn sweep_audit(&self, keep: Duration) -> Result<u64, StoreError> {
+        self.writer.write(move |write| sweep(write, keep)).await
+    }
+}
+
+/// Appends a record behind `last`; the new link.
+pub(super) fn append(
+    write: &Write<'_>,
+    last: ChainLink,
+    by: &By,
+    event: &AuditEvent,
+) -> Sql<ChainLink> {
+    let record = event.record(by, write.now);
+    let link = last.next(&record);
+    write
+        .db
+        .prepare_cached(
+            "INSERT INTO audit (sequence, at, event, user_id, record, hash) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?
+        .execute(params![
+            link.sequence,
+            write.now.micros(),
+            event.kind.name(),
+            event.user.map(|user| user.0),
+            record,
+            link.hash
+        ])?;
+    Ok(link)
+}
+
+/// The newest link: that of the last record, or where the sweep has left off.
+pub(super) fn newest(db: &Connection) -> Sql<ChainLink> {
+    let last = db
+        .prepare_cached("SELECT sequence, hash FROM audit ORDER BY sequence DESC LIMIT 1")?
+        .query_row([], |row| Ok(ChainLink { sequence: row.get(0)?, hash: row.get(1)? }))
+        .optional()?;
+    last.map_or_else(|| anchor(db), Ok)
+}
+
+/// The link that the oldest kept record follows.
+fn anchor(db: &Connection) -> Sql<ChainLink> {
+    let part = |name: &str| {
+        db.prepare_cached("SELECT value FROM meta WHERE name = ?1")?
+            .query_row([name], |row| row.get(0))
+            .optional()
+    };
+    let sequence = part("audit_swept")?;
+    let hash = db
+        .prepare_cached("SELECT value FROM meta WHERE name = 'audit_swept_hash'")?
+        .query_row([], |row| row.get(0))
+        .optional()?;
+    Ok(match (sequence, hash) {
+        (Some(sequence), Some(hash)) => ChainLink { sequence, hash },
+        _ => ChainLink::START,
+    })
+}
+
+fn records(db: &Connection, query: &AuditQuery) -> Sql<Vec<AuditRecord>> {
+    let order = if query.newest_first { "DESC" } else { "ASC" };
+    let sql = format!(
+        "SELECT sequence, hash, record FROM audit WHERE sequence > ?1 AND sequence < ?2 \
+         AND (?3 IS NULL OR user_id = ?3) AND substr(event, 1, length(?4)) = ?4 \
+         ORDER BY sequence {order} LIMIT ?5"
+    );
+    let before = query.before.unwrap_or(i64::MAX);
+    let user = query.user.map(|user| user.0);
+    db.prepare_cached(&sql)?
+        .query_map(params![query.after, before, user, query.event, query.limit], record)?
+        .collect()
+}
+
+fn record(row: &Row<'_>) -> Sql<AuditRecord> {
+    let link = ChainLink { sequence: row.get(0)?, hash: row.get(1)? };
+    Ok(AuditRecord { link, text: row.get(2)? })
+}
+
+/// Deletes from the old end only, and never the newest record: the chain stays whole.
+fn sweep(write: &Write<'_>, keep: Duration) -> Sql<u64> {
+    const BATCH: i64 = 1000;
+    let before = write.now.micros().saturating_sub(micros(keep));
+    let from = anchor(write.db)?.sequence;
+    let newest = newest(write.db)?.sequence;
+    let last = write
+        .db
+        .prepare_cached(
+            "SELECT sequence, hash FROM (SELECT sequence, at, hash FROM audit \
+             WHERE sequence > ?1 AND sequence <= ?2 ORDER BY sequence) WHERE at < ?3 \
+             ORDER BY sequence DESC LIMIT 1",
+        )?
+        .query_row(params![from, (from + BATCH).min(newest - 1), before], |row| {
+            Ok(ChainLink { sequence: row.get(0)?, hash: row.get(1)? })
+        })
+        .optional()?;
+    let Some(last) = last else {
+        return Ok(0);
+    };
+    let keep_as = |name: &str, value: &dyn rusqlite::ToSql| {
+        write
+            .db
+            .prepare_cached("INSERT OR REPLACE INTO meta (name, value) VALUES (?1, ?2)")?
+            .execute(params![name, value])
+    };
+    keep_as("audit_swept", &last.sequence)?;
+    keep_as("audit_swept_hash", &last.hash)?;
+    let deleted = write
+        .db
+        .prepare_cached("DELETE FROM audit WHERE sequence <= ?1")?
+        .execute([last.sequence])?;
+    Ok(deleted as u64)
+}
