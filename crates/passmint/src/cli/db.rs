@@ -3,6 +3,7 @@
 use anyhow::Result;
 use clap::Subcommand;
 
+use super::control::{self, Request};
 use crate::config::Config;
 use crate::store::sqlite::{DatabaseLock, SqliteStore};
 
@@ -13,8 +14,15 @@ pub(super) enum Db {
 }
 
 impl Db {
-    pub(super) fn run(self, config: &Config) -> Result<()> {
+    pub(super) async fn run(self, config: &Config) -> Result<()> {
         let Self::Migrate = self;
+        if control::server_runs(config).await {
+            let version = control::send(config, Request::DatabaseVersion).await?;
+            eprintln!(
+                "The schema is up to date (version {version}): the running server saw to it."
+            );
+            return Ok(());
+        }
         let lock = DatabaseLock::acquire(&config.database.sqlite)?;
         let (before, after) = SqliteStore::migrate_only(&lock)?;
         if before == after {

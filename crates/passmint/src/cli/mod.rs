@@ -5,6 +5,7 @@
 //! only when no server holds it.
 #![expect(clippy::print_stderr, reason = "this room talks to a terminal")]
 
+mod audit;
 mod config;
 mod control;
 mod db;
@@ -55,6 +56,9 @@ enum Command {
     /// List, rotate, revoke and import keys.
     #[command(subcommand)]
     Key(key::Key),
+    /// Read and check the audit log.
+    #[command(subcommand)]
+    Audit(audit::Audit),
     /// Look after the database.
     #[command(subcommand)]
     Db(db::Db),
@@ -98,7 +102,8 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::User(command) => block_on(command.run(&Config::load(&sources)?)).map(done),
         Command::Session(command) => block_on(command.run(&Config::load(&sources)?)).map(done),
         Command::Key(command) => block_on(command.run(&Config::load(&sources)?)).map(done),
-        Command::Db(command) => command.run(&Config::load(&sources)?).map(done),
+        Command::Audit(command) => block_on(command.run(&Config::load(&sources)?)).map(done),
+        Command::Db(command) => block_on(command.run(&Config::load(&sources)?)).map(done),
     }
 }
 

@@ -288,6 +288,12 @@ impl Reader {
 
     /// A secret: given itself, or as `…_file` the path of a file whose first line it is. Never shown.
     pub(super) fn secret(&mut self, setting: &str) -> Option<String> {
+        self.take_file(setting);
+        self.take_secret(setting, |_| "***".to_owned())
+    }
+
+    /// What `…_file` names, as if it had been given itself.
+    fn take_file(&mut self, setting: &str) {
         let file = self.raw.remove(&format!("{setting}_file"));
         if let Some(file) = file {
             match std::fs::read_to_string(file.text.trim()) {
@@ -302,8 +308,17 @@ impl Reader {
                 }),
             }
         }
+    }
+
+    /// A URL that may hold a password, and so may come from a file; only the password is hidden.
+    pub(super) fn url(&mut self, setting: &str) -> Option<String> {
+        self.take_file(setting);
+        self.take_secret(setting, hide_password)
+    }
+
+    fn take_secret(&mut self, setting: &str, show: impl Fn(&str) -> String) -> Option<String> {
         let given = |text: &str| Ok((!text.is_empty()).then(|| text.to_owned()));
-        self.take(setting, None, given, |value| value.as_ref().map_or("", |_| "***").to_owned())
+        self.take(setting, None, given, |value| value.as_deref().map(show).unwrap_or_default())
     }
 
     /// What counts, and everything that is wrong; what nobody took is unknown.
@@ -324,6 +339,16 @@ impl Reader {
         }
         (self.effective, self.problems)
     }
+}
+
+/// `scheme://user:password@rest` with stars for the password.
+fn hide_password(url: &str) -> String {
+    let parts = url.split_once("://").and_then(|(scheme, rest)| {
+        let (login, rest) = rest.rsplit_once('@')?;
+        let (user, _) = login.split_once(':')?;
+        Some(format!("{scheme}://{user}:***@{rest}"))
+    });
+    parts.unwrap_or_else(|| url.to_owned())
 }
 
 fn show_toml(value: &DeValue<'_>) -> Option<String> {

@@ -111,7 +111,7 @@ pub struct Database {
 
 impl Database {
     pub(super) fn read(r: &mut Reader) -> Self {
-        let url = r.secret("database.url").unwrap_or_else(|| DEFAULT_DATABASE.to_owned());
+        let url = r.url("database.url").unwrap_or_else(|| DEFAULT_DATABASE.to_owned());
         let sqlite = Self::sqlite_path(&url);
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             r.problem(

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use passmint::clock::{Clock as _, StandingClock};
 use passmint::config::{Config, Sources};
+use passmint::domain::audit::Actor;
 use passmint::domain::secret::Password;
 use passmint::domain::session::EndReason;
 use passmint::domain::time::Timestamp;
@@ -225,7 +226,11 @@ impl History<'_> {
         let services = &self.world.services;
         let lineage = &mut self.lineages[index];
         let id = services.tokens.session_of_refresh_token(&lineage.issued[0].1).unwrap();
-        let ended = self.world.runtime.block_on(services.sessions.end(id, EndReason::Logout));
+        let ended = self.world.runtime.block_on(services.sessions.end(
+            id,
+            EndReason::Logout,
+            Actor::Operator,
+        ));
         assert_eq!(ended.unwrap(), !lineage.ended);
         if !lineage.ended {
             lineage.ended = true;

@@ -3,8 +3,8 @@
 use anyhow::{Context as _, Result, anyhow};
 use serde_json::{Value, json};
 
-use super::request::{Request, UserSet};
-use crate::domain::audit::Actor;
+use super::request::{AuditPage, Request, UserSet};
+use crate::domain::audit::{Actor, AuditRecord};
 use crate::domain::key::KeyUse;
 use crate::domain::secret::{Password, SecretBytes};
 use crate::domain::session::{EndReason, Session, SessionId};
@@ -12,7 +12,8 @@ use crate::domain::time::Timestamp;
 use crate::domain::user::{User, UserId};
 use crate::service::Services;
 use crate::service::user::{AddUser, SetUser};
-use crate::store::StoredKey;
+use crate::store::sqlite::SqliteStore;
+use crate::store::{AuditQuery, StoredKey};
 
 pub(super) async fn execute(services: &Services, request: Request) -> Result<Value> {
     match request {
@@ -23,7 +24,9 @@ pub(super) async fn execute(services: &Services, request: Request) -> Result<Val
         | Request::UserPassword { .. }
         | Request::UserEnable { .. }
         | Request::UserDisable { .. }
-        | Request::UserDelete { .. } => user(services, request).await,
+        | Request::UserDelete { .. }
+        | Request::UserUnlock { .. }
+        | Request::UserImport { .. } => user(services, request).await,
         Request::SessionList { .. }
         | Request::SessionEnd { .. }
         | Request::SessionEndAll { .. }
@@ -33,6 +36,16 @@ pub(super) async fn execute(services: &Services, request: Request) -> Result<Val
         | Request::KeyRevoke { .. }
         | Request::KeyImport { .. }
         | Request::KeyReseal { .. } => key(services, request).await,
+        Request::AuditList(page) => audit_page(services, page).await,
+        Request::AuditVerify => {
+            let whole = services.audit.verify().await?;
+            Ok(json!({
+                "records": whole.to.sequence - whole.from.sequence,
+                "sequence": whole.to.sequence,
+                "hash": whole.to.hex(),
+            }))
+        }
+        Request::DatabaseVersion => Ok(json!(SqliteStore::newest_version())),
     }
 }
 
@@ -52,7 +65,15 @@ async fn user(services: &Services, request: Request) -> Result<Value> {
             let shown: Vec<Value> = users.iter().map(show_user).collect();
             Ok(json!({ "users": shown, "next": next }))
         }
-        Request::UserShow { name } => Ok(show_user(&users.find(&name).await?)),
+        Request::UserShow { name } => {
+            let mut shown = show_user(&users.find(&name).await?);
+            if let Value::Object(fields) = &mut shown {
+                fields.insert("held_back".to_owned(), show_held(services, &name));
+            }
+            Ok(shown)
+        }
+        Request::UserUnlock { name } => Ok(users.unlock(&name).await.map(|()| Value::Null)?),
+        Request::UserImport { users: imported } => Ok(json!(users.import(imported).await?)),
         Request::UserSet(set) => {
             let UserSet { name, email, first_name, last_name, roles, claims } = *set;
             let set = SetUser { email, first_name, last_name, roles, claims };
@@ -123,6 +144,42 @@ async fn key(services: &Services, request: Request) -> Result<Value> {
         }
         _ => Err(anyhow!("not about keys")),
     }
+}
+
+async fn audit_page(services: &Services, page: AuditPage) -> Result<Value> {
+    let user = match page.user {
+        Some(name) => Some(services.users.find(&name).await?.id),
+        None => None,
+    };
+    let AuditPage { after, before, event, limit, newest_first, .. } = page;
+    let query = AuditQuery { after, before, user, event, limit, newest_first };
+    let records = services.audit.records(query).await?;
+    Ok(records.iter().map(show_record).collect())
+}
+
+fn show_record(record: &AuditRecord) -> Value {
+    let mut shown = serde_json::Map::new();
+    shown.insert("sequence".to_owned(), record.link.sequence.into());
+    if let Ok(Value::Object(fields)) = serde_json::from_str(&record.text) {
+        shown.extend(fields);
+    }
+    shown.insert("hash".to_owned(), record.link.hex().into());
+    Value::Object(shown)
+}
+
+/// From where a user is held back, and until when; and failures that may yet lead to it.
+fn show_held(services: &Services, name: &str) -> Value {
+    let now = services.parts.clock.now();
+    let held = services.users.held(name);
+    held.iter()
+        .map(|held| {
+            json!({
+                "network": held.network.map_or("everywhere".to_owned(), |n| n.to_string()),
+                "failures": held.failures,
+                "until": (held.until > now).then(|| held.until.iso8601()),
+            })
+        })
+        .collect()
 }
 
 fn parse_session(id: &str) -> Result<SessionId> {

@@ -25,7 +25,7 @@ use crate::config::Config;
 use crate::service::Services;
 use crate::store::sqlite::LockError;
 
-pub(super) use request::{Request, UserSet};
+pub(super) use request::{AuditPage, Request, UserSet};
 
 /// The longest line either side accepts.
 const MAX_LINE: u64 = 16 * 1024 * 1024;

@@ -4,6 +4,8 @@ use passmint_verify::Algorithm;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::service::user::ImportedUser;
+
 /// One request. Secrets travel in it, so it has no `Debug`.
 #[derive(Serialize, Deserialize)]
 pub(in crate::cli) enum Request {
@@ -15,6 +17,8 @@ pub(in crate::cli) enum Request {
     UserEnable { name: String },
     UserDisable { name: String },
     UserDelete { name: String },
+    UserUnlock { name: String },
+    UserImport { users: Vec<ImportedUser> },
     SessionList { name: String, ended: bool },
     SessionEnd { id: String },
     SessionEndAll { name: String },
@@ -24,13 +28,27 @@ pub(in crate::cli) enum Request {
     KeyRevoke { kid: String },
     KeyImport { content: Vec<u8>, algorithm: Algorithm, verify_only: bool },
     KeyReseal { master_key: Vec<u8>, current: Option<Vec<u8>> },
+    AuditList(AuditPage),
+    AuditVerify,
+    DatabaseVersion,
 }
 
 impl Request {
     /// Whether it makes sense as the first thing ever done: a new database is made for it.
     pub(super) fn may_begin(&self) -> bool {
-        matches!(self, Self::UserAdd { .. } | Self::KeyImport { .. })
+        matches!(self, Self::UserAdd { .. } | Self::UserImport { .. } | Self::KeyImport { .. })
     }
+}
+
+/// Which audit records to read.
+#[derive(Default, Serialize, Deserialize)]
+pub(in crate::cli) struct AuditPage {
+    pub(in crate::cli) after: i64,
+    pub(in crate::cli) before: Option<i64>,
+    pub(in crate::cli) user: Option<String>,
+    pub(in crate::cli) event: String,
+    pub(in crate::cli) limit: u32,
+    pub(in crate::cli) newest_first: bool,
 }
 
 /// What to change about a user.

@@ -174,6 +174,13 @@ impl HashingPool {
         schemes.filter(|scheme| !scheme.is_own(self.shared.settings.params)).collect()
     }
 
+    /// Takes `schemes` for stored too.
+    pub fn learn_more(&self, schemes: &[Scheme]) {
+        let mut all = self.shared.state.lock().prices.stored();
+        all.extend(schemes);
+        self.learn(&all);
+    }
+
     /// Takes `schemes` for all that are stored beside this server's own, and finds out their prices.
     pub fn learn(&self, schemes: &[Scheme]) {
         let mut state = self.shared.state.lock();

@@ -23,6 +23,11 @@ impl Prices {
         schemes.iter().filter(unmeasured).copied().collect()
     }
 
+    /// All of them.
+    pub(super) fn stored(&self) -> Vec<Scheme> {
+        self.0.keys().copied().collect()
+    }
+
     /// Takes what one hash of that scheme took. The first counts whole, later ones an eighth.
     pub(super) fn measured(&mut self, scheme: Scheme, took: Duration) {
         let price = self.0.entry(scheme).or_insert(took);

@@ -1,5 +1,7 @@
 //! `passmint user`
 
+mod import;
+
 use std::io::{BufRead as _, IsTerminal as _};
 
 use anyhow::{Context as _, Result, bail};
@@ -22,6 +24,10 @@ pub(super) enum User {
     Set(Set),
     /// Set a user's password, ending all sessions.
     Passwd(Passwd),
+    /// Forget a user's failed logins, so that nobody is held back any more.
+    Unlock(Name),
+    /// Take users over from another system, with their ids and passwords.
+    Import(import::Import),
     /// Let a disabled user log in again; ended sessions stay ended.
     Enable(Name),
     /// Keep a user out, ending all sessions at once.
@@ -121,6 +127,12 @@ impl User {
             }
             Self::Set(set) => set.run(config).await,
             Self::Passwd(passwd) => passwd.run(config).await,
+            Self::Unlock(Name { name }) => {
+                control::send(config, Request::UserUnlock { name: name.clone() }).await?;
+                eprintln!("{name} is held back no more: all failed logins are forgotten.");
+                Ok(())
+            }
+            Self::Import(import) => import.run(config).await,
             Self::Enable(Name { name }) => {
                 control::send(config, Request::UserEnable { name: name.clone() }).await?;
                 eprintln!("{name} may log in again.");

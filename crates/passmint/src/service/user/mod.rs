@@ -1,8 +1,12 @@
 //! Users: adding, changing, disabling, their passwords.
 
+mod import;
+
 use std::sync::Arc;
 
 use serde_json::Value;
+
+pub use import::{ImportOutcome, ImportedUser};
 
 use super::throttle::NotAdmitted;
 use super::{Failure, Parts, Shed};
