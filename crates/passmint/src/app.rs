@@ -21,7 +21,7 @@ use crate::domain::audit::{AuditEvent, AuditKind, By};
 use crate::domain::revocation::RevocationEntry;
 use crate::domain::secret::SecretBytes;
 use crate::domain::session::EndReason;
-use crate::http::listener::{self, Tls};
+use crate::http::listener::{Listener, Tls};
 use crate::http::{Health, PublicState, router};
 use crate::revocation::RevocationView;
 use crate::service::audit::AuditService;
@@ -180,9 +180,14 @@ impl Server {
             drop(stopping.wait_for(|stop| *stop).await);
             health.drain();
         });
+        let listener = |socket, tls, router| {
+            let (settings, metrics) =
+                (Arc::clone(&self.services.settings), Arc::clone(&self.services.metrics));
+            Listener { socket, tls, router, settings, metrics }
+        };
         tokio::join!(
-            listener::serve(self.public, self.tls, public, stop.clone()),
-            listener::serve(self.admin, Tls::default(), admin, stop),
+            listener(self.public, self.tls, public).serve(stop.clone()),
+            listener(self.admin, Tls::default(), admin).serve(stop),
         );
         drain.abort();
         maintenance.abort();

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 pub use reader::{Effective, Place, Problem};
 pub use sections::{
-    Api, Audit, Database, HashingSettings, Keys, Log, LogFormat, Login, MasterKey,
+    Api, Audit, Database, HashingSettings, Keys, Limits, Log, LogFormat, Login, MasterKey,
     PasswordSettings, Revocation, Server, Sessions, Throttle, Tokens,
 };
 pub use value::parse_duration;

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use axum::Json;
-use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
@@ -35,6 +35,8 @@ pub enum ApiError {
     Fields(Vec<(&'static str, FieldFault)>),
     /// The body cannot be read: 400 `{"detail":…}`. Never echoes a secret.
     Malformed(Cow<'static, str>),
+    /// The body did not arrive in time: 408, and the connection is closed (RFC 9110 section 15.5.9).
+    TooSlow,
     /// 413.
     TooLarge,
     /// 415, with the type that was sent.
@@ -127,6 +129,12 @@ impl IntoResponse for ApiError {
         match self {
             Self::Fields(faults) => answer(StatusCode::BAD_REQUEST, &fields(faults)),
             Self::Malformed(text) => detail(StatusCode::BAD_REQUEST, &text),
+            Self::TooSlow => {
+                let text = "The request body did not arrive in time.";
+                let mut response = detail(StatusCode::REQUEST_TIMEOUT, text);
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                response
+            }
             Self::TooLarge => detail(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "Request body is too large: at most 16384 bytes.",

@@ -2,22 +2,22 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::time::Duration;
 
-use axum::extract::{FromRequest, Request};
+use axum::extract::{FromRef as _, FromRequest, Request};
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http_body_util::{BodyExt as _, Limited};
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::envelope::PublicState;
 use super::error::{ApiError, FieldFault};
 use crate::domain::secret::MAX_TEXT_BYTES;
+use crate::service::Services;
+use crate::telemetry::CutReason;
 
 /// Longer bodies are refused.
 const MAX_BODY_BYTES: usize = 16 * 1024;
-/// How long a body may take to arrive.
-const BODY_DEADLINE: Duration = Duration::from_secs(15);
 /// Deeper JSON is refused.
 const MAX_DEPTH: usize = 16;
 
@@ -35,10 +35,12 @@ enum Value {
 /// The fields of one body. They may be secrets, so there is no `Debug`.
 pub(super) struct Fields(Vec<(String, Value)>);
 
-impl<S: Send + Sync> FromRequest<S> for Fields {
+impl FromRequest<PublicState> for Fields {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+    async fn from_request(request: Request, state: &PublicState) -> Result<Self, ApiError> {
+        let services = Services::from_ref(state);
+        let deadline = services.settings.load().server.limits.body_timeout;
         let (parts, body) = request.into_parts();
         let announced = parts
             .headers
@@ -48,9 +50,10 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
             return Err(ApiError::TooLarge);
         }
         let body = Limited::new(body, MAX_BODY_BYTES).collect();
-        let body = tokio::time::timeout(BODY_DEADLINE, body)
-            .await
-            .map_err(|_| ApiError::Malformed("The request body did not arrive in time.".into()))?;
+        let body = tokio::time::timeout(deadline, body).await.map_err(|_| {
+            services.metrics.connection_cut(CutReason::Body);
+            ApiError::TooSlow
+        })?;
         let body = body.map_err(|error| {
             if error.is::<http_body_util::LengthLimitError>() {
                 ApiError::TooLarge

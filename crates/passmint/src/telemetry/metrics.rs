@@ -22,7 +22,7 @@ macro_rules! outcomes {
             const ALL: &[Self] = &[$(Self::$variant),+];
 
             /// The label's value.
-            fn label(self) -> &'static str {
+            pub fn label(self) -> &'static str {
                 match self { $(Self::$variant => $label),+ }
             }
         }
@@ -41,6 +41,12 @@ outcomes!(
     RefreshOutcome {
         Rotated = "rotated", Replayed = "replayed", Refused = "refused", Expired = "expired",
         ReuseDetected = "reuse_detected", StateLost = "state_lost", Failed = "failed"
+    }
+);
+outcomes!(
+    /// Why a connection was cut.
+    CutReason {
+        Head = "head", Body = "body", Idle = "idle", Write = "write", TooMany = "too_many"
     }
 );
 outcomes!(
@@ -136,6 +142,8 @@ pub struct Metrics {
     throttled: Family<ThrottledLabel, Counter>,
     audited: Family<EventLabel, Counter>,
     repeat_logins: Counter,
+    connections_cut: ByOutcome<CutReason>,
+    connections: Gauge,
     responses: Responses,
     commits: Counter,
     writes: Counter,
@@ -160,6 +168,10 @@ impl Default for Metrics {
             }};
         }
         let logins = by_outcome!("logins", "Logins by outcome", LoginOutcome);
+        let connections_cut =
+            by_outcome!("connections_cut", "Connections cut, by reason", CutReason);
+        let connections = Gauge::default();
+        registry.register("connections", "Open connections", connections.clone());
         let refreshes = by_outcome!("refreshes", "Refreshes by outcome", RefreshOutcome);
         let verifications =
             by_outcome!("verifications", "Access token verifications by outcome", VerifyOutcome);
@@ -204,6 +216,8 @@ impl Default for Metrics {
             throttled,
             audited,
             repeat_logins,
+            connections_cut,
+            connections,
             responses,
             commits,
             writes,
@@ -238,6 +252,21 @@ impl Metrics {
     /// Counts a login that was recognised as a repeat.
     pub fn repeat_login(&self) {
         self.repeat_logins.inc();
+    }
+
+    /// Counts a connection that was cut.
+    pub fn connection_cut(&self, reason: CutReason) {
+        self.connections_cut.count(reason);
+    }
+
+    /// Counts an open connection.
+    pub fn connection_opened(&self) {
+        self.connections.inc();
+    }
+
+    /// Counts it no more.
+    pub fn connection_closed(&self) {
+        self.connections.dec();
     }
 
     /// Counts an audit record.

@@ -5,4 +5,4 @@ mod log;
 mod metrics;
 
 pub use log::{LogLevel, REQUEST, RequestContext, start_log};
-pub use metrics::{LoginOutcome, Metrics, RefreshOutcome, VerifyOutcome};
+pub use metrics::{CutReason, LoginOutcome, Metrics, RefreshOutcome, VerifyOutcome};

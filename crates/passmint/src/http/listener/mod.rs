@@ -1,0 +1,224 @@
+//! Accepts connections and serves a router on them, with limits (`caps`, `patience`) and an orderly end.
+
+mod caps;
+mod patience;
+mod tls;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::ConnectInfo;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+
+use crate::service::Settings;
+use crate::telemetry::{CutReason, Metrics};
+
+use caps::Caps;
+use patience::{Patient, Requests};
+
+pub use tls::{Tls, TlsError};
+
+/// The most bytes of a request head.
+const MAX_HEAD_BYTES: usize = 32 * 1024;
+/// How long new connections and requests are still taken after readiness went off: balancers and
+/// clients that keep connections open learn of the end from an answer, not from a reset.
+const LAST_ORDERS: Duration = Duration::from_millis(500);
+/// How long a connection that was taken last has to send its request, before idle ones are closed.
+const LAST_REQUEST: Duration = Duration::from_millis(200);
+/// How long requests under way may take to be answered after that.
+const DRAIN: Duration = Duration::from_secs(9);
+
+/// What a refused connection is told where it can read it.
+const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n\
+    content-length: 36\r\nretry-after: 1\r\ncache-control: no-store\r\n\
+    x-content-type-options: nosniff\r\nconnection: close\r\n\r\n\
+    {\"detail\":\"Temporarily unavailable\"}";
+
+/// A listener with what its connections are served with.
+pub struct Listener {
+    /// Where connections come in.
+    pub socket: TcpListener,
+    /// What secures them.
+    pub tls: Tls,
+    /// What answers them.
+    pub router: Router,
+    /// The limits in force.
+    pub settings: Settings,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Listener {
+    /// Serves until `stop` turns true, then answers what is under way.
+    pub async fn serve(self, mut stop: watch::Receiver<bool>) {
+        let Self { socket, tls, router, settings, metrics } = self;
+        let caps = Caps::new(Arc::clone(&metrics));
+        let doorkeeper = Doorkeeper { tls, router, settings, caps, metrics };
+        let graceful = GracefulShutdown::new();
+        let mut closing: Option<tokio::time::Instant> = None;
+        loop {
+            let last_orders = async {
+                match closing {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                accepted = socket.accept() => match accepted {
+                    Ok((stream, peer)) => doorkeeper.take(stream, peer, &graceful),
+                    Err(error) => {
+                        // Out of file descriptors, most likely: wait for some to be given back.
+                        tracing::warn!(%error, "a connection could not be accepted");
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                    }
+                },
+                changed = stop.changed(), if closing.is_none() => {
+                    if changed.is_err() || *stop.borrow() {
+                        closing = Some(tokio::time::Instant::now() + LAST_ORDERS);
+                    }
+                }
+                () = last_orders => break,
+            }
+        }
+        doorkeeper.take_the_rest(socket, &graceful);
+        tokio::time::sleep(LAST_REQUEST).await;
+        if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
+            tracing::warn!("some requests were not answered in time and are cut off");
+        }
+    }
+}
+
+struct Doorkeeper {
+    tls: Tls,
+    router: Router,
+    settings: Settings,
+    caps: Caps,
+    metrics: Arc<Metrics>,
+}
+
+impl Doorkeeper {
+    /// Takes the connections that the kernel has queued up and closes the listener: closing it first
+    /// would reset them.
+    fn take_the_rest(&self, listener: TcpListener, graceful: &GracefulShutdown) {
+        /// More than a backlog holds.
+        const MOST: usize = 8192;
+        let Ok(listener) = listener.into_std() else { return };
+        for _ in 0..MOST {
+            let Ok((stream, peer)) = listener.accept() else { return };
+            let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+            if let Ok(stream) = stream {
+                self.take(stream, peer, graceful);
+            }
+        }
+    }
+
+    /// Serves a connection on a task of its own, or refuses it.
+    fn take(&self, stream: TcpStream, peer: SocketAddr, graceful: &GracefulShutdown) {
+        // Without it small answers wait for the other side's delayed acknowledgement.
+        drop(stream.set_nodelay(true));
+        let config = self.settings.load();
+        let tls = self.tls.current();
+        let Some(counted) = self.caps.admit(peer.ip(), &config.server) else {
+            self.metrics.connection_cut(CutReason::TooMany);
+            if tls.is_none() {
+                tokio::spawn(refuse(stream));
+            }
+            return;
+        };
+        let limits = config.server.limits;
+        let (router, metrics) = (self.router.clone(), Arc::clone(&self.metrics));
+        let watcher = graceful.watcher();
+        tokio::spawn(async move {
+            let _counted = counted;
+            let requests = Arc::new(Requests::default());
+            let service = service(router, peer, Arc::clone(&requests));
+            let Some(tls) = tls else {
+                let stream = Patient::new(stream, requests, limits, metrics);
+                return connection(stream, service, watcher).await;
+            };
+            let handshake = TlsAcceptor::from(tls).accept(stream);
+            match tokio::time::timeout(limits.header_timeout, handshake).await {
+                Ok(Ok(stream)) => {
+                    let stream = Patient::new(stream, requests, limits, metrics);
+                    connection(stream, service, watcher).await;
+                }
+                Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
+                Err(_) => metrics.connection_cut(CutReason::Head),
+            }
+        });
+    }
+}
+
+/// Tells a client that there are too many, if it listens at once.
+async fn refuse(mut stream: TcpStream) {
+    let told = async {
+        stream.write_all(TOO_MANY).await?;
+        stream.shutdown().await
+    };
+    drop(tokio::time::timeout(Duration::from_secs(1), told).await);
+}
+
+async fn connection<S, H>(stream: S, service: H, watcher: Watcher)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    H: hyper::service::Service<
+            Incoming,
+            Response = axum::response::Response,
+            Error = std::convert::Infallible,
+            Future: Send,
+        > + Send
+        + 'static,
+{
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    // The stream itself has deadlines, so that hyper needs none.
+    builder.http1().header_read_timeout(None).max_buf_size(MAX_HEAD_BYTES);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(16 * 1024)
+        .max_concurrent_streams(100)
+        .max_send_buf_size(64 * 1024)
+        .max_pending_accept_reset_streams(20)
+        .max_local_error_reset_streams(100);
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = watcher.watch(connection.into_owned()).await {
+        tracing::debug!(%error, "connection ended early");
+    }
+}
+
+type Incoming = hyper::Request<hyper::body::Incoming>;
+
+/// The router as hyper's service. Each request is told who the peer is, and counts as under way until
+/// its answer is there.
+fn service(
+    router: Router,
+    peer: SocketAddr,
+    requests: Arc<Requests>,
+) -> impl hyper::service::Service<
+    Incoming,
+    Response = axum::response::Response,
+    Error = std::convert::Infallible,
+    Future: Send,
+> + Send
++ 'static {
+    let service = TowerToHyperService::new(router);
+    hyper::service::service_fn(move |mut request: Incoming| {
+        let under_way = requests.begin();
+        request.extensions_mut().insert(ConnectInfo(peer));
+        let answer = hyper::service::Service::call(&service, request.map(axum::body::Body::new));
+        async move {
+            let answer = answer.await;
+            drop(under_way);
+            answer
+        }
+    })
+}

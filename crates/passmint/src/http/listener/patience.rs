@@ -1,0 +1,225 @@
+//! How long a connection is waited for: a stream that fails when its client takes too long.
+//!
+//! What has begun must be complete in time: a drip of bytes renews no deadline. The body of a request
+//! has a deadline of its own, where it is read (`fields`).
+
+use std::future::Future as _;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Duration, Instant, Sleep};
+
+use crate::config::Limits;
+use crate::telemetry::{CutReason, Metrics};
+
+/// The requests of one connection, as its service sees them.
+#[derive(Default)]
+pub(super) struct Requests {
+    begun: AtomicU64,
+    answered: AtomicU64,
+}
+
+/// A request that is under way for as long as this lives.
+pub(super) struct UnderWay(Arc<Requests>);
+
+impl Requests {
+    /// A whole head has arrived.
+    pub(super) fn begin(self: &Arc<Self>) -> UnderWay {
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        UnderWay(Arc::clone(self))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.answered.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// What the client is waited for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Waiting {
+    /// The rest of a head, or the first one of a new connection.
+    Head,
+    /// Another request.
+    Idle,
+}
+
+/// A stream with deadlines.
+pub(super) struct Patient<S> {
+    stream: S,
+    requests: Arc<Requests>,
+    limits: Limits,
+    metrics: Arc<Metrics>,
+    waiting: Waiting,
+    since: Instant,
+    /// Requests seen when the waiting began.
+    seen: u64,
+    /// HTTP/2 speaks between requests too; there only the first head has a deadline of its own.
+    http2: Option<bool>,
+    /// Wakes the reader; often armed for an earlier time than is meant, and then armed anew.
+    read_alarm: Alarm,
+    /// Since when the client has taken nothing.
+    stalled: Option<Instant>,
+    write_alarm: Alarm,
+}
+
+impl<S> Patient<S> {
+    pub(super) fn new(
+        stream: S,
+        requests: Arc<Requests>,
+        limits: Limits,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            stream,
+            requests,
+            limits,
+            metrics,
+            waiting: Waiting::Head,
+            since: Instant::now(),
+            seen: 0,
+            http2: None,
+            read_alarm: Alarm::default(),
+            stalled: None,
+            write_alarm: Alarm::default(),
+        }
+    }
+
+    /// Bytes have come in.
+    fn received(&mut self, bytes: &[u8]) {
+        let http2 = *self.http2.get_or_insert_with(|| bytes.starts_with(b"PRI"));
+        self.note_requests();
+        if self.waiting == Waiting::Idle && !http2 {
+            self.waiting = Waiting::Head;
+            self.since = Instant::now();
+        }
+    }
+
+    /// Whether requests are under way; after the last of them the waiting begins anew.
+    fn note_requests(&mut self) -> bool {
+        let begun = self.requests.begun.load(Ordering::Relaxed);
+        let busy = begun != self.requests.answered.load(Ordering::Relaxed);
+        if busy || begun != self.seen {
+            self.seen = begun;
+            self.waiting = Waiting::Idle;
+            self.since = Instant::now();
+        }
+        busy
+    }
+
+    fn cut(&self, reason: CutReason) -> io::Error {
+        self.metrics.connection_cut(reason);
+        io::Error::new(io::ErrorKind::TimedOut, reason.label())
+    }
+
+    /// The client has nothing for us now: for how long is that all right?
+    fn wait(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.note_requests() {
+            return Poll::Pending;
+        }
+        let (span, reason) = match self.waiting {
+            Waiting::Head => (self.limits.header_timeout, CutReason::Head),
+            Waiting::Idle => (self.limits.idle_timeout, CutReason::Idle),
+        };
+        ready!(self.read_alarm.poll(self.since + span, context));
+        Poll::Ready(Err(self.cut(reason)))
+    }
+
+    /// The client has taken nothing; or it has.
+    fn progress<T>(
+        &mut self,
+        written: Poll<io::Result<T>>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let since = *self.stalled.get_or_insert_with(Instant::now);
+        ready!(self.write_alarm.poll(since + self.limits.write_timeout, context));
+        Poll::Ready(Err(self.cut(CutReason::Write)))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        match read {
+            Poll::Ready(Ok(())) => {
+                if let Some(bytes @ [_, ..]) = buffer.filled().get(before..) {
+                    self.received(bytes);
+                }
+                read
+            }
+            Poll::Ready(Err(_)) => read,
+            Poll::Pending => self.wait(context),
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.progress(written, context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.progress(written, context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        self.progress(flushed, context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let closed = Pin::new(&mut self.stream).poll_shutdown(context);
+        self.progress(closed, context)
+    }
+}
+
+/// A timer that is armed anew only when it rings too early: most deadlines move on long before.
+#[derive(Default)]
+struct Alarm {
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Alarm {
+    /// Ready when `deadline` is past.
+    fn poll(&mut self, deadline: Instant, context: &mut Context<'_>) -> Poll<()> {
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        if sleep.deadline() > deadline + Duration::from_millis(1) {
+            sleep.as_mut().reset(deadline);
+        }
+        while sleep.as_mut().poll(context).is_ready() {
+            if Instant::now() >= deadline {
+                return Poll::Ready(());
+            }
+            sleep.as_mut().reset(deadline);
+        }
+        Poll::Pending
+    }
+}
