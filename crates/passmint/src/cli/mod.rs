@@ -14,6 +14,7 @@ mod doctor;
 mod generate;
 mod key;
 mod output;
+mod selftest;
 mod serve;
 mod session;
 mod user;
@@ -67,6 +68,8 @@ enum Command {
     Config(config::ConfigCommand),
     /// Say what is wrong with this installation, and how to mend it.
     Doctor(doctor::Doctor),
+    /// Attack a running server of your own over HTTP, and say what held.
+    Selftest(selftest::Selftest),
     /// Print a completion script for a shell.
     Completions(generate::Completions),
     /// Write the man pages into a folder.
@@ -97,6 +100,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Man(command) => command.run(Arguments::command()).map(done),
         Command::Config(command) => command.run(&sources).map(done),
         Command::Doctor(command) => block_on(command.run(&sources)),
+        Command::Selftest(command) => block_on(command.run()),
         Command::Demo(command) => block_on(command.run(sources)).map(done),
         Command::Serve => block_on(serve::run(&sources)).map(done),
         Command::User(command) => block_on(command.run(&Config::load(&sources)?)).map(done),

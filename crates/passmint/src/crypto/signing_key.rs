@@ -195,8 +195,15 @@ impl SigningKey {
         token.push_str(&self.header);
         token.push('.');
         URL_SAFE_NO_PAD.encode_string(claims, &mut token);
-        let message = token.as_bytes();
-        let signature: Vec<u8> = match &self.pair {
+        let signature = self.signature(token.as_bytes())?;
+        token.push('.');
+        URL_SAFE_NO_PAD.encode_string(signature, &mut token);
+        Ok(token)
+    }
+
+    /// The JWS signature over `message` (RFC 7518 section 3).
+    pub fn signature(&self, message: &[u8]) -> Result<Vec<u8>, SigningError> {
+        Ok(match &self.pair {
             Pair::Es256(pair) => pair
                 .sign(&SystemRandom::new(), message)
                 .map_err(|_| SigningError::Refused)?
@@ -215,9 +222,6 @@ impl SigningKey {
                 signature
             }
             Pair::Hs256(key) => hmac::sign(key, message).as_ref().to_vec(),
-        };
-        token.push('.');
-        URL_SAFE_NO_PAD.encode_string(signature, &mut token);
-        Ok(token)
+        })
     }
 }

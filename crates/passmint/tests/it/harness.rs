@@ -181,11 +181,7 @@ impl Server {
 
     /// The same with something on standard input.
     pub(crate) fn run_with_input(&self, arguments: &[&str], input: &str) -> Output {
-        let mut command = self.command();
-        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-        child.wait_with_output().unwrap()
+        run_with_input(&mut self.command(), arguments, input)
     }
 
     /// Adds a user with [`PASSWORD`].
@@ -249,6 +245,15 @@ impl Server {
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.public)
     }
+}
+
+/// Runs a command with something on standard input.
+pub(crate) fn run_with_input(command: &mut Command, arguments: &[&str], input: &str) -> Output {
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // A command that refuses its arguments does not read.
+    drop(child.stdin.take().unwrap().write_all(input.as_bytes()));
+    child.wait_with_output().unwrap()
 }
 
 impl Drop for Server {

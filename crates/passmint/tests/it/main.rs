@@ -27,6 +27,8 @@ mod rotation_model;
 mod rotation_race;
 mod rules;
 mod secrets;
+mod selftest;
+mod selftest_faults;
 mod sessions;
 mod settings;
 mod start_stop;

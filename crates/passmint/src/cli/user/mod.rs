@@ -256,17 +256,22 @@ impl Set {
     }
 }
 
+/// The first line of standard input, without its end.
+pub(super) fn password_from_stdin() -> Result<String> {
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line).context("cannot read standard input")?;
+    let password = line.strip_suffix('\n').unwrap_or(&line);
+    let password = password.strip_suffix('\r').unwrap_or(password);
+    if password.is_empty() {
+        bail!("standard input holds no password in its first line");
+    }
+    Ok(password.to_owned())
+}
+
 /// The password from standard input, or asked for on a terminal; `None`: generate one.
 fn new_password(stdin: bool) -> Result<Option<String>> {
     if stdin {
-        let mut line = String::new();
-        std::io::stdin().lock().read_line(&mut line).context("cannot read standard input")?;
-        let password = line.strip_suffix('\n').unwrap_or(&line);
-        let password = password.strip_suffix('\r').unwrap_or(password);
-        if password.is_empty() {
-            bail!("standard input holds no password in its first line");
-        }
-        return Ok(Some(password.to_owned()));
+        return password_from_stdin().map(Some);
     }
     if !std::io::stdin().is_terminal() {
         return Ok(None);
