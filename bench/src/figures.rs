@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -100,7 +100,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let data = folder.path().join("data");
     fs::create_dir(&data)?;
     let site = Site {
-        installation: Installation::new(&server_binary(options)?, &data)?,
+        installation: Installation::new(&server_binary(options.server.as_deref())?, &data)?,
         folder: folder.path(),
         pairs: options.pairs.into(),
         sessions_each: options.sessions_each,
@@ -133,15 +133,16 @@ fn take(figure: Figure, site: &Site<'_>) -> Row {
     row
 }
 
-fn server_binary(options: &Options) -> Result<PathBuf> {
-    match &options.server {
-        Some(path) => Ok(path.clone()),
+/// The server binary that was asked for, or else the one beside this program.
+pub(crate) fn server_binary(given: Option<&Path>) -> Result<PathBuf> {
+    match given {
+        Some(path) => Ok(path.to_owned()),
         None => Ok(env::current_exe()?.with_file_name("passmint")),
     }
 }
 
 /// The processor and how busy it is before the start: a loaded machine explains a poor figure.
-fn machine() -> String {
+pub(crate) fn machine() -> String {
     let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let models: Vec<_> = cpus
         .lines()

@@ -30,10 +30,15 @@ pub(crate) fn get(path: &str, authorization: Option<&str>) -> Vec<u8> {
 
 /// The bytes of a POST request with a JSON body.
 pub(crate) fn post_json(path: &str, body: &str) -> Vec<u8> {
+    post_json_with(path, "", body)
+}
+
+/// The bytes of a POST request with a JSON body and further header lines, each with its end.
+pub(crate) fn post_json_with(path: &str, header_lines: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     format!(
         "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
-         Content-Length: {length}\r\n\r\n{body}"
+         {header_lines}Content-Length: {length}\r\n\r\n{body}"
     )
     .into_bytes()
 }
@@ -59,19 +64,22 @@ pub(crate) fn parse(buffer: &[u8]) -> Result<Option<Answer>> {
 }
 
 fn content_length(head: &[u8]) -> Result<Option<usize>> {
-    const NAME: &[u8] = b"content-length:";
+    header(head, b"content-length:")
+        .map(|value| decimal(value).context("a strange Content-Length"))
+        .transpose()
+}
+
+/// The value of the first header called `name`, which ends with its colon, in an answer's head.
+pub(crate) fn header<'a>(head: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let mut rest = head;
     while let Some(end) = memchr(b'\n', rest) {
         rest = rest.get(end + 1..).unwrap_or_default();
-        let Some((name, value)) = rest.split_at_checked(NAME.len()) else {
-            break;
-        };
-        if name.eq_ignore_ascii_case(NAME) {
-            let line = value.split(|byte| *byte == b'\r').next().unwrap_or_default();
-            return decimal(line.trim_ascii()).map(Some).context("a strange Content-Length");
+        let (found, value) = rest.split_at_checked(name.len())?;
+        if found.eq_ignore_ascii_case(name) {
+            return value.split(|byte| *byte == b'\r').next().map(<[u8]>::trim_ascii);
         }
     }
-    Ok(None)
+    None
 }
 
 fn decimal(digits: &[u8]) -> Option<usize> {
@@ -125,6 +133,14 @@ mod tests {
         assert!(parse(b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n").is_err());
         assert!(parse(b"SSH-2.0-x\r\n\r\n").is_err());
         assert_eq!(parse(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap().unwrap().status, 204);
+    }
+
+    #[test]
+    fn a_header_is_found_by_its_whole_name() {
+        let head = b"HTTP/1.1 503 X\r\nX-Retry-After: 9\r\nretry-after:  2 \r\na: b\r\n\r\n";
+        assert_eq!(header(head, b"Retry-After:"), Some(b"2".as_slice()));
+        assert_eq!(header(head, b"after:"), None);
+        assert_eq!(header(head, b"connection:"), None);
     }
 
     #[test]

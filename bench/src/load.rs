@@ -31,7 +31,7 @@ pub(crate) struct Window {
 }
 
 /// What a load came to.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Outcome {
     /// Expected answers per second of the measured window.
     pub(crate) rate: f64,

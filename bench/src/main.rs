@@ -1,13 +1,15 @@
 //! `passmint-bench`: makes the performance figures of the README, on the reader's own machine.
 //!
 //! Owns the command line. The figures are in `figures`, how each is taken in `measure`, the load
-//! generator in `load`, what the server is compared with in `bare` and `bare_writer`.
+//! generator in `load`, what the server is compared with in `bare` and `bare_writer`. The figures
+//! of a server under attack are in `attack`.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
     reason = "a command-line tool: the table goes to stdout, progress to stderr"
 )]
 
+mod attack;
 mod bare;
 mod bare_writer;
 mod figures;
@@ -38,6 +40,8 @@ struct Cli {
 enum Command {
     /// Takes the figures and prints them as a Markdown table.
     Figures(figures::Options),
+    /// Attacks the server and prints how it holds as a Markdown table.
+    Attack(attack::Options),
     /// The bare axum server of the verification figure, in a process of its own.
     #[command(hide = true)]
     BareAxum {
@@ -58,6 +62,7 @@ fn main() -> ExitCode {
 fn run() -> Result<ExitCode> {
     match Cli::parse().command {
         Command::Figures(options) => figures::run(&options),
+        Command::Attack(options) => attack::run(&options),
         Command::BareAxum { listen } => {
             bare::serve_axum(listen)?;
             Ok(ExitCode::SUCCESS)

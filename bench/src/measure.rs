@@ -29,11 +29,11 @@ const CONNECTIONS: usize = 64;
 /// Connections of the login load.
 const LOGIN_CONNECTIONS: usize = 16;
 /// Where logins go.
-const LOGIN_PATH: &str = "/api/v1/token-auth/";
+pub(crate) const LOGIN_PATH: &str = "/api/v1/token-auth/";
 /// The password of every user here; not a secret.
-const PASSWORD: &str = "Correct-Horse-7";
+pub(crate) const PASSWORD: &str = "Correct-Horse-7";
 /// How an answer names the access token, in the compact JSON of the contract.
-const TOKEN_KEY: &[u8] = br#""token":""#;
+pub(crate) const TOKEN_KEY: &[u8] = br#""token":""#;
 
 /// A prepared data folder and how long to measure.
 pub(crate) struct Site<'a> {
@@ -227,6 +227,7 @@ fn log_in(server: &Server, number: usize) -> Result<Vec<u8>> {
     Ok(body)
 }
 
-fn mebibytes(kib: u32) -> f64 {
+/// KiB as MiB.
+pub(crate) fn mebibytes(kib: u32) -> f64 {
     as_f64(usize::try_from(kib).unwrap_or(usize::MAX)) / 1024.0
 }

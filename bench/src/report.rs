@@ -5,37 +5,62 @@ use std::fmt::Write as _;
 use crate::load::Outcome;
 
 /// What a figure promises.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Bound {
     /// At most so many milliseconds.
     Milliseconds(f64),
+    /// At most so many seconds.
+    Seconds(f64),
     /// At most so many MiB.
     Mebibytes(f64),
-    /// At least so many percent of the bare part.
+    /// At least so many percent of the bare part, or of all.
     Percent(f64),
+    /// At most so many percent of what is usual.
+    MostPercent(f64),
+    /// At least so many times as much.
+    Times(f64),
+    /// At most so many.
+    Count(f64),
+    /// At most that share, without a unit.
+    Share(f64),
 }
 
 impl Bound {
     fn is_met_by(self, value: f64) -> bool {
         match self {
-            Self::Milliseconds(limit) | Self::Mebibytes(limit) => value <= limit,
-            Self::Percent(limit) => value >= limit,
+            Self::Milliseconds(limit)
+            | Self::Seconds(limit)
+            | Self::Mebibytes(limit)
+            | Self::MostPercent(limit)
+            | Self::Count(limit)
+            | Self::Share(limit) => value <= limit,
+            Self::Percent(limit) | Self::Times(limit) => value >= limit,
         }
     }
 
     fn relation(self) -> String {
         match self {
             Self::Milliseconds(limit) => format!("≤ {limit} ms"),
+            Self::Seconds(limit) => format!("≤ {limit} s"),
             Self::Mebibytes(limit) => format!("≤ {limit} MiB"),
             Self::Percent(limit) => format!("≥ {limit} %"),
+            Self::MostPercent(limit) => format!("≤ {limit} %"),
+            Self::Times(limit) => format!("≥ {limit} times"),
+            Self::Count(limit) | Self::Share(limit) => format!("≤ {limit}"),
         }
     }
 
     fn show(self, value: f64) -> String {
         match self {
+            // A bound below a few milliseconds is held or missed by hundredths.
+            Self::Milliseconds(limit) if limit < 10.0 => format!("{value:.2} ms"),
             Self::Milliseconds(_) => format!("{value:.1} ms"),
+            Self::Seconds(_) => format!("{value:.2} s"),
             Self::Mebibytes(_) => format!("{value:.1} MiB"),
-            Self::Percent(_) => format!("{value:.1} %"),
+            Self::Percent(_) | Self::MostPercent(_) => format!("{value:.1} %"),
+            Self::Times(_) => format!("{value:.1} times"),
+            Self::Count(_) => format!("{value:.0}"),
+            Self::Share(_) => format!("{value:.3}"),
         }
     }
 }
@@ -86,6 +111,16 @@ pub(crate) struct Row {
 }
 
 impl Row {
+    /// A figure of one value; `None`, or one that is no number, is a fault.
+    pub(crate) fn of(title: String, bound: Bound, value: Option<f64>, faults: &[String]) -> Self {
+        let mut measured = Measured { faults: faults.to_vec(), ..Measured::default() };
+        match value.filter(|value| value.is_finite()) {
+            Some(value) => measured.samples.push(value),
+            None => measured.faults.push("nothing was measured".to_owned()),
+        }
+        Self { title, bound, measured }
+    }
+
     /// Whether the promise is kept, by a run without faults.
     pub(crate) fn is_met(&self) -> bool {
         self.measured.faults.is_empty()
@@ -186,6 +221,19 @@ mod tests {
         assert!(!row(Bound::Mebibytes(20.0), &[20.1]).is_met());
         assert!(!row(Bound::Mebibytes(20.0), &[]).is_met());
         assert_eq!(median(&[4.0, 1.0]), Some(2.5));
+    }
+
+    #[test]
+    fn a_figure_without_a_value_fails_loudly() {
+        for value in [None, Some(f64::NAN), Some(f64::INFINITY)] {
+            let row = Row::of("x".to_owned(), Bound::Count(0.0), value, &[]);
+            assert!(!row.is_met());
+            assert_eq!(row.faults().collect::<Vec<_>>(), ["nothing was measured"]);
+            assert!(markdown(&[row]).contains("| x | ≤ 0 | - | - | **failed** |"));
+        }
+        assert!(Row::of("x".to_owned(), Bound::Count(0.0), Some(0.0), &[]).is_met());
+        let fault = ["status 500".to_owned()];
+        assert!(!Row::of("x".to_owned(), Bound::Count(0.0), Some(0.0), &fault).is_met());
     }
 
     #[test]

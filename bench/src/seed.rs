@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+use rusqlite::{Connection, OptionalExtension as _, ToSql, Transaction, params};
 use uuid::{NoContext, Timestamp, Uuid};
 
 /// The table of users.
@@ -16,6 +16,10 @@ const USERS: &str = "user";
 const USER_ID: &str = "id";
 /// The columns that hold the name or a form of it; each new row gets a name of its own in all.
 const USER_NAMES: &[&str] = &["username", "username_folded"];
+/// The column that holds the hash, as a PHC string.
+const USER_HASH: &str = "password_hash";
+/// The column that says since when a user is disabled, in microseconds since 1970; null: enabled.
+const USER_DISABLED: &str = "disabled_at";
 /// The table of sessions.
 const SESSIONS: &str = "session";
 /// Its key, a version 7 UUID in 16 bytes.
@@ -26,23 +30,64 @@ const SESSION_USER: &str = "user_id";
 /// How far behind the last session the copies that follow it are spread.
 const TAIL_MILLIS: u64 = 5;
 
-/// **To adapt.** Adds `count` users named `seeded-0…`, copies of the user `template` but for
-/// their names and ids.
+/// Adds `count` users named `seeded-0…`, copies of the user `template` but for their names and
+/// ids.
 pub(crate) fn seed_users(db: &Path, template: &str, count: u32) -> Result<()> {
+    seed_named(db, template, (0..count).map(|number| format!("seeded-{number}")))
+}
+
+/// **To adapt.** Adds users of these names, copies of the user `template` but for their names and
+/// ids.
+pub(crate) fn seed_named(
+    db: &Path,
+    template: &str,
+    names: impl Iterator<Item = String>,
+) -> Result<()> {
     let mut connection = open(db)?;
     let transaction = connection.transaction()?;
     let copied = other_columns(&transaction, USERS, &[&[USER_ID], USER_NAMES].concat())?;
-    let names = USER_NAMES.join(", ");
+    let columns = USER_NAMES.join(", ");
     let placeholders = vec!["?1"; USER_NAMES.len()].join(", ");
     let by_name = USER_NAMES.first().context("no name column")?;
     {
         let mut insert = transaction.prepare(&format!(
-            "INSERT INTO {USERS} ({names}{copied}) SELECT {placeholders}{copied} \
+            "INSERT INTO {USERS} ({columns}{copied}) SELECT {placeholders}{copied} \
              FROM {USERS} WHERE {by_name} = ?2"
         ))?;
-        for number in 0..count {
-            let rows = insert.execute(params![format!("seeded-{number}"), template])?;
+        for name in names {
+            let rows = insert.execute(params![name, template])?;
             ensure!(rows == 1, "there is no user {template} to copy");
+        }
+    }
+    finish(transaction)
+}
+
+/// Disables these users.
+pub(crate) fn disable(db: &Path, names: impl Iterator<Item = String>) -> Result<()> {
+    const SINCE: i64 = 1_780_000_000_000_000;
+    set_column(db, USER_DISABLED, SINCE, names)
+}
+
+/// Gives these users another hash, a PHC string.
+pub(crate) fn set_hash(db: &Path, phc: &str, names: impl Iterator<Item = String>) -> Result<()> {
+    set_column(db, USER_HASH, phc, names)
+}
+
+fn set_column(
+    db: &Path,
+    column: &str,
+    value: impl ToSql,
+    names: impl Iterator<Item = String>,
+) -> Result<()> {
+    let mut connection = open(db)?;
+    let transaction = connection.transaction()?;
+    let by_name = USER_NAMES.first().context("no name column")?;
+    {
+        let mut update = transaction
+            .prepare(&format!("UPDATE {USERS} SET {column} = ?1 WHERE {by_name} = ?2"))?;
+        for name in names {
+            let rows = update.execute(params![value, name])?;
+            ensure!(rows == 1, "there is no user {name}");
         }
     }
     finish(transaction)
@@ -130,6 +175,29 @@ fn millis(id: &[u8; 16]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn single_users_can_be_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("passmint.db");
+        let db = Connection::open(&path).unwrap();
+        db.execute_batch(
+            "CREATE TABLE user (id INTEGER PRIMARY KEY, username TEXT UNIQUE,
+                 username_folded TEXT UNIQUE, password_hash TEXT, disabled_at INTEGER);
+             INSERT INTO user VALUES (7, 'ann', 'ann', 'h', NULL);",
+        )
+        .unwrap();
+        let names = ["bea", "cyd"].map(str::to_owned);
+        seed_named(&path, "ann", names.clone().into_iter()).unwrap();
+        disable(&path, names.iter().take(1).cloned()).unwrap();
+        set_hash(&path, "other", names.iter().skip(1).cloned()).unwrap();
+        let count = |sql: &str| db.query_row(sql, [], |row| row.get::<_, u32>(0)).unwrap();
+        let of = |what: &str| count(&format!("SELECT count(*) FROM user WHERE {what}"));
+        assert_eq!(of("username = 'ann' AND password_hash = 'h' AND disabled_at IS NULL"), 1);
+        assert_eq!(of("username = 'bea' AND password_hash = 'h' AND disabled_at > 0"), 1);
+        assert_eq!(of("username = 'cyd' AND password_hash = 'other' AND disabled_at IS NULL"), 1);
+        assert!(disable(&path, ["dot".to_owned()].into_iter()).is_err());
+    }
 
     #[test]
     fn copies_differ_only_in_what_identifies_them() {

@@ -1,11 +1,13 @@
 //! The server under test: starts it on a data folder, waits until it is ready, adds users, stops
 //! it. The only place that knows its command line, its environment and its log lines.
 
+use std::collections::VecDeque;
+use std::fmt;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::process::{ChildStderr, Command, Stdio};
+use std::process::{ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -25,10 +27,15 @@ const POLL_EVERY: Duration = Duration::from_millis(1);
 /// The file of the database inside the data folder.
 const DATABASE: &str = "passmint.db";
 
-/// A server binary and the data folder it works on.
+/// A setting as an environment variable: its name and its value.
+pub(crate) type Setting = (&'static str, &'static str);
+
+/// A server binary, the data folder it works on, and settings that differ from those of the
+/// figures.
 pub(crate) struct Installation {
     binary: PathBuf,
     folder: PathBuf,
+    settings: Vec<Setting>,
 }
 
 impl Installation {
@@ -38,7 +45,13 @@ impl Installation {
             .canonicalize()
             .with_context(|| format!("no server binary at {}", binary.display()))?;
         let folder = folder.canonicalize().context("no data folder")?;
-        Ok(Self { binary, folder })
+        Ok(Self { binary, folder, settings: Vec::new() })
+    }
+
+    /// The same with these settings, which go before the ones it has.
+    pub(crate) fn with(mut self, settings: &[Setting]) -> Self {
+        self.settings.extend_from_slice(settings);
+        self
     }
 
     /// The path of the database file.
@@ -70,8 +83,8 @@ impl Installation {
     pub(crate) fn start(&self) -> Result<Server> {
         let mut process = self.spawn(0)?;
         let stderr = process.child().stderr.take().context("no stderr")?;
-        let Ready { public: address, admin } = wait_until_ready(stderr)?;
-        Ok(Server { process, address, admin })
+        let (Ready { public: address, admin }, log) = wait_until_ready(stderr)?;
+        Ok(Server { process, address, admin, log })
     }
 
     /// Starts the server and measures the time from the spawn until `/readyz` answers 200, asked
@@ -85,13 +98,13 @@ impl Installation {
         let stderr = process.child().stderr.take().context("no stderr")?;
         let log = drain(stderr, None);
         // Nobody asks for the metrics of a server that is started only to see how long it takes.
-        let mut server = Server { process, address, admin: address };
+        let mut server = Server { process, address, admin: address, log };
         loop {
             if let Ok((200, _)) = http::exchange(address, &readyz) {
                 return Ok((server, begin.elapsed()));
             }
             if let Some(status) = server.process.ended()? {
-                bail!("the server ended ({status}): {}", log.join().unwrap_or_default());
+                bail!("the server ended ({status}): {}", server.log.join().unwrap_or_default());
             }
             ensure!(begin.elapsed() < START_LIMIT, "not ready in {} s", START_LIMIT.as_secs());
             thread::sleep(POLL_EVERY);
@@ -120,7 +133,8 @@ impl Installation {
             .env("PASSMINT_SERVER__LISTEN", format!("127.0.0.1:{port}"))
             .env("PASSMINT_SERVER__ADMIN_LISTEN", "127.0.0.1:0")
             .env("PASSMINT_THROTTLE__ENABLED", "false")
-            .env("PASSMINT_LOG__FORMAT", "json");
+            .env("PASSMINT_LOG__FORMAT", "json")
+            .envs(self.settings.iter().copied());
         command
     }
 }
@@ -130,6 +144,16 @@ pub(crate) struct Server {
     process: Process,
     address: SocketAddr,
     admin: SocketAddr,
+    /// Reads the log to its end.
+    log: thread::JoinHandle<Log>,
+}
+
+/// How a server ended.
+pub(crate) struct Ending {
+    /// From SIGTERM until the process was gone.
+    pub(crate) took: Duration,
+    /// The lines of the whole log that tell of a panic.
+    pub(crate) panics: Vec<String>,
 }
 
 /// What the store has committed so far, by its metrics.
@@ -176,11 +200,27 @@ impl Server {
         self.process.resident_kib()
     }
 
-    /// Stops the server as an operator would, and insists that it ends well.
+    /// Stops the server as an operator would, and insists that it ends well and never panicked.
     pub(crate) fn stop(self) -> Result<()> {
-        let status = self.process.terminate(STOP_LIMIT).context("the server does not stop")?;
-        ensure!(status.success(), "the server ended badly: {status}");
+        let ending = self.end()?;
+        let first = ending.panics.first();
+        ensure!(first.is_none(), "the server panicked: {}", first.cloned().unwrap_or_default());
         Ok(())
+    }
+
+    /// Stops the server as an operator would, and insists that it ends well.
+    pub(crate) fn end(self) -> Result<Ending> {
+        let terminated = Instant::now();
+        let status = self.process.terminate(STOP_LIMIT).context("the server does not stop")?;
+        let took = terminated.elapsed();
+        let log = self.log.join().unwrap_or_default();
+        ensure!(status.success(), "the server ended badly ({status}): {log}");
+        Ok(Ending { took, panics: log.panics })
+    }
+
+    /// The process's status, if it has ended by itself.
+    pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        self.process.ended()
     }
 }
 
@@ -202,11 +242,39 @@ struct Ready {
     admin: SocketAddr,
 }
 
-fn wait_until_ready(stderr: ChildStderr) -> Result<Ready> {
+/// What is kept of a log.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Log {
+    /// The last lines.
+    last: VecDeque<String>,
+    /// Those that tell of a panic, the first ones.
+    panics: Vec<String>,
+}
+
+impl Log {
+    fn push(&mut self, line: String) {
+        const KEPT: usize = 5;
+        if line.contains("panic") && self.panics.len() < KEPT {
+            self.panics.push(line.clone());
+        }
+        if self.last.len() == KEPT {
+            self.last.pop_front();
+        }
+        self.last.push_back(line);
+    }
+}
+
+impl fmt::Display for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.last.iter().try_for_each(|line| write!(f, "{line} | "))
+    }
+}
+
+fn wait_until_ready(stderr: ChildStderr) -> Result<(Ready, thread::JoinHandle<Log>)> {
     let (sender, receiver) = mpsc::channel();
     let log = drain(stderr, Some(sender));
     match receiver.recv_timeout(START_LIMIT) {
-        Ok(ready) => Ok(ready),
+        Ok(ready) => Ok((ready, log)),
         Err(mpsc::RecvTimeoutError::Timeout) => bail!("no ready line on stderr"),
         Err(mpsc::RecvTimeoutError::Disconnected) => {
             bail!("the server ended before it was ready: {}", log.join().unwrap_or_default())
@@ -215,15 +283,13 @@ fn wait_until_ready(stderr: ChildStderr) -> Result<Ready> {
 }
 
 /// Reads the log to its end on a thread, so that the server never blocks on a full pipe. Sends
-/// the addresses when the "ready" line comes; gives back the last lines.
-fn drain(
-    stderr: ChildStderr,
-    mut ready: Option<mpsc::Sender<Ready>>,
-) -> thread::JoinHandle<String> {
-    const KEPT: usize = 5;
+/// the addresses when the "ready" line comes.
+fn drain(stderr: ChildStderr, mut ready: Option<mpsc::Sender<Ready>>) -> thread::JoinHandle<Log> {
     thread::spawn(move || {
-        let mut last = Vec::new();
-        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+        let mut log = Log::default();
+        // Line by line, but not as text: a line that is no UTF-8 must not end the reading.
+        for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
+            let line = String::from_utf8_lossy(&line).into_owned();
             if ready.is_some()
                 && let Some(addresses) = ready_line(&line)
                 && let Some(sender) = ready.take()
@@ -231,12 +297,9 @@ fn drain(
                 // The receiver may have given up; then the line no longer matters.
                 let _ = sender.send(addresses);
             }
-            if last.len() == KEPT {
-                last.remove(0);
-            }
-            last.push(line);
+            log.push(line);
         }
-        last.join(" | ")
+        log
     })
 }
 
@@ -252,6 +315,15 @@ fn ready_line(line: &str) -> Option<Ready> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_panic_is_remembered_however_long_the_log_goes_on() {
+        let mut log = Log::default();
+        log.push("thread 'x' panicked at src/y.rs:1:1:".to_owned());
+        (0..100).for_each(|number| log.push(format!("line {number}")));
+        assert_eq!(log.panics, ["thread 'x' panicked at src/y.rs:1:1:"]);
+        assert_eq!(log.to_string(), "line 95 | line 96 | line 97 | line 98 | line 99 | ");
+    }
 
     #[test]
     fn the_addresses_are_taken_from_the_ready_line_only() {

@@ -1,0 +1,295 @@
+//! A login flood: many times the logins that the machine can hash, while tokens are verified at a
+//! constant rate beside it.
+//!
+//! All logins of the flood are right, so that every hash the server makes is a 200 and what it
+//! still gets done can be counted.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use super::Site;
+use super::client::Client;
+use super::ground::{self, ANY_NUMBER_OF_REQUESTS, HOME, LoginRequest, Newcomers};
+use super::open_loop::{self, InTurn, Source, Stream};
+use super::statistics::percentile;
+use super::tally::Tally;
+use crate::load::{self, Window};
+use crate::measure::{PASSWORD, mebibytes};
+use crate::report::{Bound, Row, as_f64};
+use crate::server::Server;
+
+/// Users of the flood, in turn.
+const USERS: u32 = 20_000;
+/// Those after them log in beside the flood, or were logged in before it.
+const OTHERS: u32 = 1_000;
+/// Known tokens, verified in turn.
+const TOKENS: u32 = 64;
+/// Verifications a second.
+const VERIFICATIONS: f64 = 2_000.0;
+/// Logins a second from another network.
+const MODEST_LOGINS: f64 = 10.0;
+/// Connections of the closed loop that measures the capacity.
+const CAPACITY_CONNECTIONS: u32 = 16;
+/// Logins one after the other, before and after.
+const SINGLE_LOGINS: u32 = 30;
+/// After the end of a flood everything must be as before within this.
+const RECOVERY: Duration = Duration::from_secs(2);
+/// An answer to the flood may come this long after that: it was being hashed.
+const LAST_ANSWER: Duration = Duration::from_millis(500);
+/// How often the memory is looked at.
+const SAMPLE_EVERY: Duration = Duration::from_millis(50);
+/// What a hashing thread works in, in MiB (`hashing.memory_kib`, by default).
+const MEMORY_A_THREAD: f64 = 19.0;
+/// What else the server may take on, in MiB.
+const MEMORY_ELSE: f64 = 32.0;
+/// Statuses that refuse a login for the time being.
+const REFUSED: &[u16] = &[429, 503];
+const GRANTED: &[u16] = &[200];
+
+/// Which flood.
+#[derive(Clone, Copy)]
+pub(crate) struct Flood {
+    /// So many times the capacity.
+    pub(crate) times: u32,
+    /// All from one network, instead of each login from another.
+    pub(crate) one_network: bool,
+    /// A modest stream of logins comes from elsewhere.
+    pub(crate) fair: bool,
+}
+
+impl Flood {
+    /// Also the name of the folder.
+    fn title(self) -> String {
+        let from = if self.one_network { "one network" } else { "many networks" };
+        format!("flood{} from {from}", self.times)
+    }
+
+    /// The least goodput, in percent of the capacity: refusing costs something, too.
+    fn goodput(self) -> f64 {
+        if self.times > 10 { 65.0 } else { 85.0 }
+    }
+}
+
+/// The logins of the flood.
+struct Logins {
+    request: LoginRequest,
+    one_network: bool,
+}
+
+impl Source for Logins {
+    fn request(&mut self, number: u32) -> &[u8] {
+        let network = if self.one_network { 0 } else { number };
+        self.request.of(number % USERS, network)
+    }
+}
+
+/// A few logins from another network.
+struct Modest(LoginRequest);
+
+impl Source for Modest {
+    fn request(&mut self, number: u32) -> &[u8] {
+        self.0.of(USERS + number % OTHERS, HOME)
+    }
+}
+
+/// What a run came to.
+struct Found {
+    verified: Tally,
+    flood: Tally,
+    modest: Option<Tally>,
+    /// Logins a second, before and after.
+    capacity: f64,
+    /// The most MiB during the flood, above those of the quiet server.
+    memory: f64,
+    /// A login after the flood (the 90th percentile), in percent of the 99th before it.
+    recovery: Option<f64>,
+}
+
+/// Floods a fresh server.
+pub(crate) fn take(site: &Site<'_>, flood: Flood) -> Result<Vec<Row>> {
+    let title = flood.title();
+    eprintln!("  {title}");
+    let installation = site.ground.prepare(&title, &ANY_NUMBER_OF_REQUESTS, 0..USERS + OTHERS)?;
+    let server = installation.start()?;
+    let quiet = mebibytes(server.resident_kib()?);
+    let tokens = ground::verifications(&ground::log_in(&server, USERS..USERS + TOKENS)?)?;
+    let before = single_logins(&server)?;
+    let capacity_before = capacity(&server, site.scale.capacity)?;
+    eprintln!("  {capacity_before:.0} logins/s in a closed loop, {quiet:.1} MiB");
+    let rate = capacity_before * f64::from(flood.times);
+    let window = site.scale.flood;
+    let end = Instant::now() + window.warm_up + window.measured;
+    let (tallies, most) = rage(&server, flood, rate, &tokens, window)?;
+    let answered = end.elapsed();
+    let mut tallies = tallies.into_iter();
+    let (verified, logins) = tallies.next().zip(tallies.next()).context("no tallies")?;
+    let modest = tallies.next();
+    for tally in [Some(&verified), Some(&logins), modest.as_ref()].into_iter().flatten() {
+        eprintln!("  {tally}");
+    }
+    ensure!(answered < RECOVERY + LAST_ANSWER, "answers were out {answered:.1?} after the flood");
+    thread::sleep(RECOVERY.saturating_sub(end.elapsed()));
+    let after = single_logins(&server).context("after the flood")?;
+    let mut client = Client::connect(server.address())?;
+    for token in &tokens {
+        ground::granted(&mut client, token).context("a verification after the flood")?;
+    }
+    let slowest = percentile(&before, 99);
+    let recovery =
+        percentile(&after, 90).zip(slowest).map(|(after, before)| 100.0 * after / before);
+    let capacity_after = capacity(&server, site.scale.capacity)?;
+    eprintln!("  {capacity_after:.0} logins/s afterwards, at most {most:.1} MiB");
+    server.stop()?;
+    let capacity = f64::midpoint(capacity_before, capacity_after);
+    let found = Found { verified, flood: logins, modest, capacity, memory: most - quiet, recovery };
+    Ok(rows(flood, &found))
+}
+
+/// The flood itself, with the verifications beside it; the tallies of verifications, flood and
+/// modest logins, and the most MiB.
+fn rage(
+    server: &Server,
+    flood: Flood,
+    rate: f64,
+    tokens: &[Vec<u8>],
+    window: Window,
+) -> Result<(Vec<Tally>, f64)> {
+    let mut verifications = InTurn(tokens.to_vec());
+    let request = LoginRequest::with_password(PASSWORD);
+    let mut logins = Logins { request: request.clone(), one_network: flood.one_network };
+    let mut modest = Modest(request);
+    let stream = |title, rate, connections, expected, source| Stream {
+        title,
+        rate,
+        connections,
+        expected,
+        source,
+    };
+    let answers = &[200, 429, 503];
+    let mut streams: Vec<Stream<'_>> = vec![
+        stream("verifications", VERIFICATIONS, 512, GRANTED, &mut verifications),
+        stream("flood", rate, 2_048, answers, &mut logins),
+    ];
+    if flood.fair {
+        streams.push(stream("modest logins", MODEST_LOGINS, 64, answers, &mut modest));
+    }
+    let over = AtomicBool::new(false);
+    let most = AtomicU32::new(0);
+    let tallies = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                most.fetch_max(server.resident_kib().unwrap_or(u32::MAX), Ordering::Relaxed);
+                thread::sleep(SAMPLE_EVERY);
+            }
+        });
+        let tallies = open_loop::run(server.address(), streams, window);
+        over.store(true, Ordering::Relaxed);
+        tallies
+    })?;
+    Ok((tallies, mebibytes(most.into_inner())))
+}
+
+/// The logins a second that the machine can do, from clients that wait for their answers.
+fn capacity(server: &Server, window: Window) -> Result<f64> {
+    let mut scripts: Vec<_> = (0..CAPACITY_CONNECTIONS)
+        .map(|first| Newcomers::new(PASSWORD, first, CAPACITY_CONNECTIONS))
+        .collect();
+    let outcome = load::run(server.address(), &mut scripts, 200, window)?;
+    ensure!(outcome.errors == 0, "capacity: {:?}", outcome.first_error);
+    ensure!(outcome.rate > 0.0, "capacity: no login at all");
+    Ok(outcome.rate)
+}
+
+/// Milliseconds that logins take, one after the other; all must be granted.
+fn single_logins(server: &Server) -> Result<Vec<f64>> {
+    let mut client = Client::connect(server.address())?;
+    let mut request = LoginRequest::with_password(PASSWORD);
+    (0..SINGLE_LOGINS)
+        .map(|user| {
+            let begin = Instant::now();
+            ground::granted(&mut client, request.of(USERS + user, HOME))?;
+            Ok(begin.elapsed().as_secs_f64() * 1000.0)
+        })
+        .collect()
+}
+
+fn rows(flood: Flood, found: &Found) -> Vec<Row> {
+    let Found { verified, flood: logins, modest, capacity, memory, recovery } = found;
+    let mut faults = [verified.faults(), logins.faults()].concat();
+    if logins.count(REFUSED) == 0 {
+        faults.push("nobody was refused: that was no flood".to_owned());
+    }
+    let title = flood.title();
+    let threads = thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let memory_bound = as_f64(threads).mul_add(MEMORY_A_THREAD, MEMORY_ELSE);
+    let goodput = 100.0 * logins.rate(GRANTED) / capacity;
+    let silent = as_f64(logins.without_retry_after(REFUSED));
+    let row = |what: &str, bound, value| Row::of(format!("{title}: {what}"), bound, value, &faults);
+    let mut rows = vec![
+        row("verify p99", Bound::Milliseconds(10.0), verified.latency(GRANTED, 99)),
+        row("goodput, of the capacity", Bound::Percent(flood.goodput()), Some(goodput)),
+        row("memory above the quiet server's", Bound::Mebibytes(memory_bound), Some(*memory)),
+        row("refusal p99", Bound::Milliseconds(100.0), logins.latency(REFUSED, 99)),
+        row("refusals without Retry-After", Bound::Count(0.0), Some(silent)),
+        row("login 2 s later, of the quiet p99", Bound::MostPercent(200.0), *recovery),
+    ];
+    if let Some(modest) = modest {
+        let faults = [faults, modest.faults()].concat();
+        let success = 100.0 * as_f64(modest.count(GRANTED)) / as_f64(modest.planned());
+        let title = "fair: another network's logins during it".to_owned();
+        rows.push(Row::of(title, Bound::Percent(99.0), Some(success), &faults));
+    }
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_that_met_no_refusal_is_no_flood() {
+        let now = Instant::now();
+        let window = Window { warm_up: Duration::ZERO, measured: Duration::from_secs(1) };
+        let tally = || {
+            let mut tally = Tally::new("x", &[200, 503], now, window);
+            tally.plan(1);
+            tally.sent(now, now);
+            tally.answered(200, b"", now, now);
+            tally
+        };
+        let mut found = Found {
+            verified: tally(),
+            flood: tally(),
+            modest: Some(tally()),
+            capacity: 1.0,
+            memory: 1.0,
+            recovery: Some(100.0),
+        };
+        let flood = Flood { times: 10, one_network: true, fair: true };
+        assert!(rows(flood, &found).iter().all(|row| !row.is_met()));
+        found.flood.answered(503, b"HTTP/1.1 503 X\r\nRetry-After: 1\r\n\r\n", now, now);
+        let rows = rows(flood, &found);
+        assert_eq!(rows.len(), 7);
+        assert!(rows.iter().all(Row::is_met));
+    }
+
+    #[test]
+    fn a_flood_from_one_network_has_one_address() {
+        let request = LoginRequest::with_password(PASSWORD);
+        let networks = |one_network| {
+            let mut logins = Logins { request: request.clone(), one_network };
+            let mut seen = std::collections::HashSet::new();
+            for number in 0..100 {
+                let text = String::from_utf8(logins.request(number).to_vec()).unwrap();
+                seen.insert(
+                    text.lines().find(|line| line.starts_with("X-Forw")).unwrap().to_owned(),
+                );
+            }
+            seen.len()
+        };
+        assert_eq!((networks(true), networks(false)), (1, 100));
+    }
+}
