@@ -1,3 +1,5 @@
+//! What the rules of contract section 6 promise, of the throttle as a whole.
+
 use super::*;
 
 const RULES: AccountRules = AccountRules {

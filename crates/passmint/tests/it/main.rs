@@ -32,4 +32,5 @@ mod selftest_faults;
 mod sessions;
 mod settings;
 mod start_stop;
+mod throttle;
 mod verify;

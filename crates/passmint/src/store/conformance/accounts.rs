@@ -1,0 +1,123 @@
+//! What is written down of accounts: audit records, throttles, networks, imported users.
+
+use super::*;
+use crate::domain::audit::{AuditRecord, ChainLink, follow};
+use crate::domain::network::Network;
+use crate::domain::throttle::Held;
+use crate::domain::user::ImportedId;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_audit_log_is_one_unbroken_chain_across_failures_and_sweeps() {
+    let world = world();
+    let user = world.add_user("asha").await;
+    let session = world.start(user, 1).await;
+    // A write that changes nothing and notes nothing, and one that is undone.
+    assert!(!world.store.delete_user(UserId(99), By::OPERATOR).await.unwrap());
+    world.store.end_sessions(Sessions::One(session), EndReason::Admin, By::OPERATOR).await.unwrap();
+    world.clock.advance(MINUTE * 60 * 24);
+    world.store.set_disabled(user, true, By::OPERATOR).await.unwrap();
+    let all = AuditQuery { limit: 100, ..AuditQuery::default() };
+    let records = world.store.audit_records(all.clone()).await.unwrap();
+    let events = |records: &[AuditRecord]| -> Vec<String> {
+        let event = |record: &AuditRecord| {
+            let record: serde_json::Value = serde_json::from_str(&record.text).unwrap();
+            record["event"].as_str().unwrap().to_owned()
+        };
+        records.iter().map(event).collect()
+    };
+    let expected =
+        ["user.added", "login.granted", "session.ended", "user.disabled", "sessions.ended"];
+    assert_eq!(events(&records), expected);
+    let newest = follow(ChainLink::START, &records).unwrap();
+    assert_eq!(world.store.audit_ends().await.unwrap(), (ChainLink::START, newest));
+
+    let query = AuditQuery { event: "user.".into(), newest_first: true, ..all.clone() };
+    let found = world.store.audit_records(query).await.unwrap();
+    assert_eq!(events(&found), ["user.disabled", "user.added"]);
+
+    assert_eq!(world.store.sweep_audit(MINUTE * 60).await.unwrap(), 3);
+    assert_eq!(world.store.sweep_audit(MINUTE * 60).await.unwrap(), 0);
+    let (from, to) = world.store.audit_ends().await.unwrap();
+    assert_eq!((from, to), (records[2].link, newest));
+    let left = world.store.audit_records(all).await.unwrap();
+    assert_eq!(follow(from, &left), Ok(newest));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_holds_somebody_back_is_kept_and_forgotten() {
+    let world = world();
+    let now = world.clock.now();
+    let network = Some(Network::of("192.0.2.1".parse().unwrap()));
+    let held =
+        |account, network, failures| Held { account, network, failures, at: now, until: now };
+    let both = vec![held(u64::MAX, network, 7), held(u64::MAX, None, 100)];
+    world.store.keep_throttles(both.clone()).await.unwrap();
+    let mut kept = world.store.throttles().await.unwrap();
+    kept.sort_by_key(|held| held.failures);
+    assert_eq!(kept, both);
+    world.store.keep_throttles(vec![held(u64::MAX, network, 0)]).await.unwrap();
+    assert_eq!(world.store.throttles().await.unwrap(), both[1..]);
+    assert_eq!(world.store.forget_throttles(now).await.unwrap(), 0);
+    let later = now.plus(MINUTE);
+    assert_eq!(world.store.forget_throttles(later).await.unwrap(), 1);
+    assert_eq!(world.store.throttles().await.unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_is_known_from_where_it_has_logged_in() {
+    let world = world();
+    let user = world.add_user("asha").await;
+    let address = |text: &str| Some(text.parse().unwrap());
+    let from = StartSession { address: address("192.0.2.9"), ..world.start_of(user, 1) };
+    let before = world.clock.now();
+    world.store.start_session(from).await.unwrap().unwrap();
+    let knows = async |name: &str, of: &str, since| {
+        let network = Network::of(of.parse().unwrap());
+        world.store.knows_network(Username::canonical(name), network, since).await.unwrap()
+    };
+    assert!(knows("asha", "192.0.2.200", before).await);
+    assert!(!knows("asha", "192.0.3.9", before).await);
+    assert!(!knows("nobody", "192.0.2.9", before).await);
+    assert!(!knows("asha", "192.0.2.9", before.plus(MINUTE)).await);
+    for number in 2..=70 {
+        world.clock.advance(MINUTE);
+        let other = address(&format!("10.0.{number}.1"));
+        let from = StartSession { address: other, ..world.start_of(user, number) };
+        world.store.start_session(from).await.unwrap().unwrap();
+    }
+    assert!(!knows("asha", "192.0.2.9", before).await, "of very many the oldest goes");
+    assert!(knows("asha", "10.0.70.1", before).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn imported_users_keep_their_ids_and_nobody_gets_one_that_was_given() {
+    let world = world();
+    let import = async |id: Option<&str>, name: &str| {
+        let user = ImportUser {
+            id: id.map(ImportedId::read),
+            username: Username::canonical(name),
+            hash: PasswordHash::new("pbkdf2_sha256$1$s$x".to_owned()),
+            profile: UserChange {
+                email: Some(format!("{name}@example.org")),
+                ..Default::default()
+            },
+            disabled: false,
+            created_at: None,
+        };
+        world.store.import_users(vec![user], By::OPERATOR).await.unwrap()[0]
+    };
+    let uuid = "6f1c0de2-0f5f-4f0e-9c39-9f7b1f0a7a11";
+    assert_eq!(import(Some("41"), "asha").await, Added::User(UserId(41)));
+    assert_eq!(import(Some(uuid), "ravi").await, Added::User(UserId::of_subject(uuid)));
+    assert_eq!(import(None, "noor").await, Added::User(UserId(42)));
+    assert_eq!(import(Some("41"), "mira").await, Added::IdTaken);
+    assert_eq!(import(Some("41"), "asha").await, Added::NameTaken, "a second import of the same");
+    assert_eq!(import(Some("99"), "ASHA").await, Added::NameTaken);
+    let ravi = world.store.user_named(Username::canonical("ravi")).await.unwrap().unwrap();
+    assert_eq!((ravi.subject().as_str(), ravi.email.as_str()), (uuid, "ravi@example.org"));
+    assert!(world.store.delete_user(UserId(41), By::OPERATOR).await.unwrap());
+    assert_eq!(import(Some("41"), "asha").await, Added::IdTaken);
+    let (hashes, next) =
+        world.store.unusual_hashes("$argon2id$".into(), UserId(i64::MIN), 10).await.unwrap();
+    assert_eq!((hashes.len(), next), (2, Some(UserId(42))));
+}
