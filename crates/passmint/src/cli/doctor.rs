@@ -14,6 +14,9 @@ use crate::config::{Config, Sources};
 use crate::crypto::master_key;
 use crate::store::sqlite::SqliteStore;
 
+/// The fewest characters that a password should have that is asked for alone.
+const RECOMMENDED_LENGTH: u32 = 15;
+
 #[derive(Args)]
 pub(super) struct Doctor {
     /// Print JSON.
@@ -79,6 +82,7 @@ async fn examine(config: &Config) -> Vec<Finding> {
     findings.push(master_key(config));
     findings.push(server(config).await);
     findings.push(issuer(config));
+    findings.push(passwords(config));
     findings
 }
 
@@ -169,6 +173,23 @@ async fn server(config: &Config) -> Finding {
         }
     }
     Finding::new(Verdict::Advice, WHAT, "is not running; `passmint serve` starts it")
+}
+
+fn passwords(config: &Config) -> Finding {
+    const WHAT: &str = "passwords";
+    let least = config.password.min_length;
+    if least >= RECOMMENDED_LENGTH {
+        return Finding::new(
+            Verdict::Good,
+            WHAT,
+            format!("new ones have {least} characters or more"),
+        );
+    }
+    let text = format!(
+        "new ones may have {least} characters; where nothing but the password is asked for, \
+         {RECOMMENDED_LENGTH} are recommended (NIST SP 800-63B-4): set password.min_length"
+    );
+    Finding::new(Verdict::Advice, WHAT, text)
 }
 
 fn issuer(config: &Config) -> Finding {

@@ -17,6 +17,12 @@ use crate::telemetry::{self, LogLevel};
 pub(super) async fn run(sources: &Sources) -> Result<()> {
     let config = Config::load(sources)?;
     let log = telemetry::start_log(&config.log);
+    if config.password.min_length < 15 {
+        tracing::warn!(
+            min_length = config.password.min_length,
+            "new passwords may be shorter than 15 characters (password.min_length)"
+        );
+    }
     let services = app::open(config, Arc::new(SystemClock)).await?;
     let server = Server::bind(services.clone(), None).await?;
     let (public, admin) = server.urls()?;

@@ -6,6 +6,7 @@
 pub mod audit;
 pub mod key;
 pub mod network;
+pub mod password;
 pub mod revocation;
 pub mod secret;
 pub mod session;

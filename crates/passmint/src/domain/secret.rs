@@ -74,45 +74,6 @@ impl fmt::Debug for PasswordHash {
     }
 }
 
-/// Why a new password is refused, in words for the person who chose it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum WeakPassword {
-    /// Too few characters (NIST SP 800-63B-4 section 3.1.1.2).
-    #[error("This password is too short: it must have at least {0} characters.")]
-    TooShort(usize),
-    /// Longer than what is ever hashed.
-    #[error("This password is too long: it may have at most {MAX_TEXT_BYTES} bytes.")]
-    TooLong,
-    /// Not a text that can be typed.
-    #[error("This password holds a NUL character.")]
-    Nul,
-    /// The first thing an attacker tries.
-    #[error("This password is the username.")]
-    Username,
-}
-
-/// Checks a new password against the length rule and the username. Existing ones are never judged.
-pub fn check_new_password(
-    password: &Password,
-    username: &str,
-    min_length: usize,
-) -> Result<(), WeakPassword> {
-    let text = password.expose();
-    if text.contains('\0') {
-        return Err(WeakPassword::Nul);
-    }
-    if text.len() > MAX_TEXT_BYTES {
-        return Err(WeakPassword::TooLong);
-    }
-    if text.chars().count() < min_length {
-        return Err(WeakPassword::TooShort(min_length));
-    }
-    if text.to_lowercase() == username.to_lowercase() {
-        return Err(WeakPassword::Username);
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,14 +87,5 @@ mod tests {
             PasswordHash::new("$argon2id$hunter2".into())
         );
         assert_eq!(shown, "Password(..) SecretBytes(..) PasswordHash(..)");
-    }
-
-    #[test]
-    fn new_passwords_are_counted_in_characters() {
-        let check = |text: &str| check_new_password(&Password::new(text.into()), "asha", 15);
-        assert_eq!(check("пароль пароль!!"), Ok(()));
-        assert_eq!(check("пароль"), Err(WeakPassword::TooShort(15)));
-        assert_eq!(check(&"x".repeat(1025)), Err(WeakPassword::TooLong));
-        assert_eq!(check("fifteen char\0ab"), Err(WeakPassword::Nul));
     }
 }

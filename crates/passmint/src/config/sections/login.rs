@@ -1,10 +1,10 @@
 //! `login`, `throttle`, `password` and `hashing`: what stands before a session.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{HOUR, MINUTE, SECOND};
 use crate::config::reader::Reader;
+use crate::domain::password::Blocklist;
 use crate::throttle::{AccountRules, AddressRules};
 
 /// Logins.
@@ -80,15 +80,26 @@ impl Throttle {
 pub struct PasswordSettings {
     /// The fewest characters of a new password.
     pub min_length: u32,
-    /// A file of passwords that nobody may choose, one a line.
-    pub blocklist_file: Option<PathBuf>,
+    /// Passwords that nobody may choose.
+    pub blocklist: Blocklist,
 }
 
 impl PasswordSettings {
     pub(in crate::config) fn read(r: &mut Reader) -> Self {
-        Self {
-            min_length: r.number("password.min_length", 15, (8, 64)),
-            blocklist_file: r.optional_text("password.blocklist_file").map(PathBuf::from),
+        Self { min_length: r.number("password.min_length", 15, (8, 64)), blocklist: blocklist(r) }
+    }
+}
+
+/// The passwords of `password.blocklist_file`, one a line.
+fn blocklist(r: &mut Reader) -> Blocklist {
+    let Some(file) = r.optional_text("password.blocklist_file") else {
+        return Blocklist::default();
+    };
+    match std::fs::read_to_string(&file) {
+        Ok(text) => Blocklist::read(&text),
+        Err(cause) => {
+            r.problem("password.blocklist_file", &format!("cannot be read: {cause}"));
+            Blocklist::default()
         }
     }
 }

@@ -13,7 +13,8 @@ use super::{Failure, Parts, Shed};
 use crate::crypto::hasher::{Turn, Verification};
 use crate::crypto::random;
 use crate::domain::audit::{Actor, AuditEvent, AuditKind, By};
-use crate::domain::secret::{Password, WeakPassword, check_new_password};
+use crate::domain::password::{WeakPassword, check_new_password};
+use crate::domain::secret::Password;
 use crate::domain::session::SessionId;
 use crate::domain::throttle::Held;
 use crate::domain::user::{BadClaim, BadUsername, User, UserId, Username};
@@ -121,7 +122,8 @@ impl UserService {
         let username = Username::for_new_user(&add.username)?;
         check_roles(&add.roles)?;
         check_text("email", &add.email)?;
-        let (password, generated) = self.given_or_generated(add.password, &username)?;
+        let (password, generated) =
+            self.given_or_generated(add.password, &[username.as_str(), &add.email])?;
         Ok((self.add_unchecked(username, password, add.email, add.roles).await?, generated))
     }
 
@@ -198,7 +200,7 @@ impl UserService {
         password: Option<Password>,
     ) -> Result<Option<String>, UserError> {
         let user = self.find(name).await?;
-        let (password, generated) = self.given_or_generated(password, &user.username)?;
+        let (password, generated) = self.given_or_generated(password, &names(&user))?;
         let hash = self.0.hashing.hash(password, self.operators_turn()).await?;
         let by = By::OPERATOR;
         let change = PasswordChange { user: user.id, hash, expected_version: None, keep: None, by };
@@ -230,7 +232,7 @@ impl UserService {
             return Err(UserError::Refused);
         };
         attempt.succeeded(self.0.clock.now());
-        self.check_password(&new, &credentials.user.username)?;
+        self.check_password(&new, &names(&credentials.user))?;
         let hash = self.0.hashing.hash(new, turn).await?;
         let change = PasswordChange {
             user,
@@ -266,24 +268,29 @@ impl UserService {
     fn given_or_generated(
         &self,
         given: Option<Password>,
-        name: &Username,
+        names: &[&str],
     ) -> Result<(Password, Option<String>), UserError> {
         if let Some(password) = given {
-            self.check_password(&password, name)?;
+            self.check_password(&password, names)?;
             return Ok((password, None));
         }
         let text = random::password().map_err(Failure::internal)?;
         Ok((Password::new(text.clone()), Some(text)))
     }
 
-    fn check_password(&self, password: &Password, name: &Username) -> Result<(), WeakPassword> {
-        let least = self.0.settings.load().password.min_length as usize;
-        check_new_password(password, name.as_str(), least)
+    fn check_password(&self, password: &Password, names: &[&str]) -> Result<(), WeakPassword> {
+        let rules = &self.0.settings.load().password;
+        check_new_password(password, names, rules.min_length as usize, &rules.blocklist)
     }
 
     fn operators_turn(&self) -> Turn {
         Turn::of_operator(self.0.settings.load().login.max_wait)
     }
+}
+
+/// What a password should not be made of.
+fn names(user: &User) -> [&str; 2] {
+    [user.username.as_str(), &user.email]
 }
 
 /// The store found no such user any more.

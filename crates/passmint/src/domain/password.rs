@@ -1,0 +1,184 @@
+//! What is asked of a new password (NIST SP 800-63B-4 section 3.1.1.2, ASVS 5.0 chapter 6.2): length, and
+//! that it is not among the first that anybody would try. No composition rules. Passwords that users
+//! have already, imported ones too, are never judged.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
+
+use zxcvbn::Score;
+
+use super::secret::{MAX_TEXT_BYTES, Password};
+
+/// A name counts as the better part of a password when fewer other characters are left.
+const LEAST_BESIDE_NAME: usize = 8;
+/// Shorter names are in everything.
+const LEAST_NAME: usize = 3;
+
+/// Why a new password is refused, in words for the person who chose it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WeakPassword {
+    /// Too few characters.
+    #[error("This password is too short: it must have at least {0} characters.")]
+    TooShort(usize),
+    /// Longer than what is ever hashed.
+    #[error("This password is too long: it may have at most {MAX_TEXT_BYTES} bytes.")]
+    TooLong,
+    /// Not a text that can be typed.
+    #[error("This password holds a NUL character.")]
+    Nul,
+    /// The first thing an attacker tries.
+    #[error("This password is little more than the username or e-mail address.")]
+    Name,
+    /// On the operator's list.
+    #[error("This password is on a list of passwords that are known to attackers.")]
+    Blocklisted,
+    /// Found in few guesses: a common password, repeats, sequences.
+    #[error("This password is easy to guess. {0}")]
+    Guessable(String),
+}
+
+/// Passwords that nobody may choose, whatever their case. Only hashes of them are held.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Blocklist(Arc<HashSet<u64>>);
+
+impl Blocklist {
+    /// From a text with one a line.
+    pub fn read(text: &str) -> Self {
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        Self(Arc::new(lines.map(fold).collect()))
+    }
+
+    fn holds(&self, password: &str) -> bool {
+        self.0.contains(&fold(password))
+    }
+}
+
+impl fmt::Debug for Blocklist {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Blocklist({})", self.0.len())
+    }
+}
+
+fn fold(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.to_lowercase().hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Judges a new password of somebody with those names (username, e-mail address).
+pub fn check_new_password(
+    password: &Password,
+    names: &[&str],
+    min_length: usize,
+    blocklist: &Blocklist,
+) -> Result<(), WeakPassword> {
+    let text = password.expose();
+    if text.contains('\0') {
+        return Err(WeakPassword::Nul);
+    }
+    if text.len() > MAX_TEXT_BYTES {
+        return Err(WeakPassword::TooLong);
+    }
+    if text.chars().count() < min_length {
+        return Err(WeakPassword::TooShort(min_length));
+    }
+    if blocklist.holds(text) {
+        return Err(WeakPassword::Blocklisted);
+    }
+    let parts = name_parts(names);
+    if parts.iter().any(|part| is_mostly(text, part)) {
+        return Err(WeakPassword::Name);
+    }
+    let inputs: Vec<&str> = parts.iter().map(String::as_str).chain(["passmint"]).collect();
+    let strength = zxcvbn::zxcvbn(text, &inputs);
+    if strength.score() >= Score::Two {
+        return Ok(());
+    }
+    Err(WeakPassword::Guessable(advice(&strength)))
+}
+
+/// The names, and what an e-mail address has before its `@`; in lower case.
+fn name_parts(names: &[&str]) -> Vec<String> {
+    let mut parts = Vec::new();
+    for name in names.iter().map(|name| name.to_lowercase()) {
+        if let Some((local, _)) = name.split_once('@') {
+            parts.push(local.to_owned());
+        }
+        parts.push(name);
+    }
+    parts.retain(|part| part.chars().count() >= LEAST_NAME);
+    parts
+}
+
+/// Whether little is left of a password without the name, read forwards or backwards.
+fn is_mostly(password: &str, name: &str) -> bool {
+    let backwards: String = name.chars().rev().collect();
+    let password = password.to_lowercase();
+    let rest = password.replace(name, "").replace(&backwards, "");
+    rest.len() < password.len() && rest.chars().count() < LEAST_BESIDE_NAME
+}
+
+fn advice(strength: &zxcvbn::Entropy) -> String {
+    let Some(feedback) = strength.feedback() else {
+        return "Use a few words that do not belong together.".to_owned();
+    };
+    let warning = feedback.warning().map(|warning| warning.to_string());
+    let suggestions = feedback.suggestions().iter().map(ToString::to_string);
+    warning.into_iter().chain(suggestions).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str) -> Result<(), WeakPassword> {
+        let blocklist = Blocklist::read("Company-Picnic-Summer\n\nother\n");
+        let names = ["asha.rao", "asha@example.org"];
+        check_new_password(&Password::new(text.into()), &names, 15, &blocklist)
+    }
+
+    #[test]
+    fn length_counts_in_characters() {
+        assert_eq!(check("пароль на стене!!"), Ok(()));
+        assert_eq!(check("пароль"), Err(WeakPassword::TooShort(15)));
+        assert_eq!(check(&"x".repeat(1025)), Err(WeakPassword::TooLong));
+        assert_eq!(check("fifteen char\0ab"), Err(WeakPassword::Nul));
+    }
+
+    #[test]
+    fn what_anybody_would_try_first_is_refused() {
+        for guessable in [
+            "aaaaaaaaaaaaaaaa",
+            "abcabcabcabcabcabc",
+            "1234567890123456",
+            "abcdefghijklmnopq",
+            "passwordpassword",
+            "qwertyuiopasdfghjkl",
+        ] {
+            let why = check(guessable).unwrap_err();
+            assert!(matches!(why, WeakPassword::Guessable(_)), "{guessable}: {why}");
+            assert!(why.to_string().len() > 60, "no advice: {why}");
+        }
+        for name in
+            ["asha.rao-asha.rao", "Asha.Rao1234567", "oar.ahsaoar.ahsa1", "asha@example.org"]
+        {
+            assert_eq!(check(name), Err(WeakPassword::Name), "{name}");
+        }
+        assert_eq!(check("company-picnic-SUMMER"), Err(WeakPassword::Blocklisted));
+    }
+
+    #[test]
+    fn no_composition_rules() {
+        for good in [
+            "correct horse battery",
+            "asha likes blue elephants",
+            "another-password-9",
+            "nineteenelephantsdance",
+            "Correct-Horse-7",
+        ] {
+            assert_eq!(check(good), Ok(()), "{good}");
+        }
+    }
+}
