@@ -3,10 +3,11 @@
 use std::collections::HashSet;
 use std::fmt;
 
+use axum::body::Body;
 use axum::extract::{FromRef as _, FromRequest, Request};
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http_body_util::{BodyExt as _, Limited};
+use http_body_util::BodyExt as _;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -18,6 +19,9 @@ use crate::telemetry::CutReason;
 
 /// Longer bodies are refused.
 const MAX_BODY_BYTES: usize = 16 * 1024;
+/// Of those that are not much longer the rest is still taken: a proxy that cannot send its request to
+/// the end makes an answer of its own.
+const MOST_DISCARDED: usize = 256 * 1024;
 /// Deeper JSON is refused.
 const MAX_DEPTH: usize = 16;
 
@@ -46,23 +50,34 @@ impl FromRequest<PublicState> for Fields {
             .headers
             .get(CONTENT_LENGTH)
             .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-        if announced.is_some_and(|length| length > MAX_BODY_BYTES) {
+        if announced.is_some_and(|length| length > MOST_DISCARDED) {
             return Err(ApiError::TooLarge);
         }
-        let body = Limited::new(body, MAX_BODY_BYTES).collect();
-        let body = tokio::time::timeout(deadline, body).await.map_err(|_| {
+        let body = tokio::time::timeout(deadline, read(body)).await.map_err(|_| {
             services.metrics.connection_cut(CutReason::Body);
             ApiError::TooSlow
-        })?;
-        let body = body.map_err(|error| {
-            if error.is::<http_body_util::LengthLimitError>() {
-                ApiError::TooLarge
-            } else {
-                ApiError::Malformed("The request body could not be read to its end.".into())
-            }
-        })?;
-        Self::parse(&parts.headers, &body.to_bytes()).await
+        })??;
+        Self::parse(&parts.headers, &body).await
     }
+}
+
+/// The whole body, unless it is too long.
+async fn read(mut body: Body) -> Result<Vec<u8>, ApiError> {
+    let mut bytes = Vec::new();
+    let mut length = 0;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| {
+            ApiError::Malformed("The request body could not be read to its end.".into())
+        })?;
+        let Ok(data) = frame.into_data() else { continue };
+        length += data.len();
+        if length <= MAX_BODY_BYTES {
+            bytes.extend_from_slice(&data);
+        } else if length > MOST_DISCARDED {
+            break;
+        }
+    }
+    if length > MAX_BODY_BYTES { Err(ApiError::TooLarge) } else { Ok(bytes) }
 }
 
 impl Fields {

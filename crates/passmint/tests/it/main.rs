@@ -18,6 +18,7 @@ mod crash;
 mod forward_auth;
 mod harness;
 mod keys;
+mod limits;
 mod login;
 mod me;
 mod password_change;

@@ -254,7 +254,7 @@ fn a_connection_that_says_nothing_and_a_body_that_never_comes_are_cut_off() {
     );
     let mut answer = [0; 12];
     waiting.read_exact(&mut answer).unwrap();
-    assert_eq!(&answer, b"HTTP/1.1 400");
+    assert_eq!(&answer, b"HTTP/1.1 408");
     let read = silent.read(&mut answer);
     assert!(matches!(read, Ok(0)), "{read:?} after {:?}", started.elapsed());
 }

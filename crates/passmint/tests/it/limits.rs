@@ -1,0 +1,149 @@
+//! What a connection may take: deadlines that a drip of bytes does not renew, and how many there may be.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use crate::harness::{Server, get};
+
+const QUICK: [(&str, &str); 4] = [
+    ("SERVER__HEADER_TIMEOUT", "1s"),
+    ("SERVER__BODY_TIMEOUT", "1s"),
+    ("SERVER__WRITE_TIMEOUT", "1s"),
+    ("SERVER__IDLE_TIMEOUT", "3s"),
+];
+
+fn connect(server: &Server) -> TcpStream {
+    let stream = TcpStream::connect(server.public).unwrap();
+    stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    stream
+}
+
+/// Sends `drip` again and again until the server cuts; how long that took, and what it said.
+fn drip(mut stream: &TcpStream, drip: &[u8]) -> (Duration, String) {
+    let started = Instant::now();
+    let mut said = Vec::new();
+    let mut chunk = [0; 4096];
+    while started.elapsed() < Duration::from_secs(10) {
+        if stream.write_all(drip).is_err() {
+            break;
+        }
+        match stream.read(&mut chunk) {
+            Ok(0) => break,
+            Ok(count) => said.extend_from_slice(&chunk[..count]),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => break,
+        }
+    }
+    (started.elapsed(), String::from_utf8(said).unwrap())
+}
+
+#[track_caller]
+fn is_about(took: Duration, seconds: f64) {
+    let took = took.as_secs_f64();
+    assert!((seconds * 0.8..seconds + 1.5).contains(&took), "{took} s");
+}
+
+#[test]
+fn a_dripping_head_is_cut() {
+    let server = Server::start_with(&QUICK);
+    let stream = connect(&server);
+    (&stream).write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n").unwrap();
+    let (took, said) = drip(&stream, b"X-A: b\r\n");
+    is_about(took, 1.0);
+    assert_eq!(said, "");
+    let (took, _) = drip(&connect(&server), b"");
+    is_about(took, 1.0);
+}
+
+#[test]
+fn a_head_that_drips_after_a_good_request_is_cut_too() {
+    let server = Server::start_with(&QUICK);
+    let stream = connect(&server);
+    (&stream).write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    std::thread::sleep(Duration::from_millis(1500));
+    (&stream).write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n").unwrap();
+    let (took, said) = drip(&stream, b"X-A: b\r\n");
+    is_about(took, 1.0);
+    assert!(said.starts_with("HTTP/1.1 200"), "{said}");
+}
+
+#[test]
+fn a_dripping_body_is_answered_and_cut() {
+    let server = Server::start_with(&QUICK);
+    let stream = connect(&server);
+    let head = "POST /api/v1/token-auth/ HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+                Content-Length: 1000\r\n\r\n";
+    (&stream).write_all(head.as_bytes()).unwrap();
+    let (took, said) = drip(&stream, b" ");
+    is_about(took, 1.0);
+    assert!(said.starts_with("HTTP/1.1 408 "), "{said}");
+    assert!(said.ends_with(r#"{"detail":"The request body did not arrive in time."}"#), "{said}");
+}
+
+#[test]
+fn an_idle_connection_lives_longer_and_then_ends() {
+    let server = Server::start_with(&QUICK);
+    let stream = connect(&server);
+    (&stream).write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let (took, said) = drip(&stream, b"");
+    is_about(took, 3.0);
+    assert!(said.starts_with("HTTP/1.1 200"), "{said}");
+}
+
+#[test]
+fn a_client_that_takes_no_answers_is_cut() {
+    let server = Server::start_with(&QUICK);
+    let mut stream = connect(&server);
+    stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+    let requests = "GET /.well-known/jwks.json HTTP/1.1\r\nHost: x\r\n\r\n".repeat(100);
+    let started = Instant::now();
+    let cut = loop {
+        match stream.write_all(requests.as_bytes()) {
+            Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => break true,
+            _ if started.elapsed() > Duration::from_secs(15) => break false,
+            _ => {}
+        }
+    };
+    assert!(cut, "still there after {:?}", started.elapsed());
+    let metrics = get("/metrics").try_send(server.admin).unwrap().body;
+    assert!(metrics.contains(r#"passmint_connections_cut_total{reason="write"} 1"#), "{metrics}");
+}
+
+#[test]
+fn one_connection_too_many_is_told_so() {
+    let server = Server::start_with(&[("SERVER__MAX_CONNECTIONS_PER_ADDRESS", "5")]);
+    let held: Vec<TcpStream> = (0..5).map(|_| connect(&server)).collect();
+    std::thread::sleep(Duration::from_millis(100));
+    let answer = get("/healthz").try_send(server.public).unwrap();
+    answer_is_503(&answer.body, answer.status, answer.header("retry-after"));
+    drop(held);
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(get("/healthz").try_send(server.public).unwrap().status, 200);
+}
+
+#[track_caller]
+fn answer_is_503(body: &str, status: u16, retry_after: Option<&str>) {
+    assert_eq!((status, body), (503, r#"{"detail":"Temporarily unavailable"}"#));
+    assert_eq!(retry_after, Some("1"));
+}
+
+#[test]
+fn a_body_that_is_too_long_is_taken_to_its_end_before_the_answer() {
+    let server = Server::start();
+    let stream = TcpStream::connect(server.public).unwrap();
+    let body = vec![b' '; 200 * 1024];
+    let head = format!(
+        "POST /api/v1/token-auth/ HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n",
+        body.len()
+    );
+    (&stream).write_all(head.as_bytes()).unwrap();
+    for piece in body.chunks(16 * 1024) {
+        std::thread::sleep(Duration::from_millis(5));
+        (&stream).write_all(piece).unwrap();
+    }
+    let mut answer = [0; 12];
+    (&stream).read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 413");
+}
