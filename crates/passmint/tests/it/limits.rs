@@ -107,7 +107,7 @@ fn a_client_that_takes_no_answers_is_cut() {
     };
     assert!(cut, "still there after {:?}", started.elapsed());
     let metrics = get("/metrics").try_send(server.admin).unwrap().body;
-    assert!(metrics.contains(r#"passmint_connections_cut_total{reason="write"} 1"#), "{metrics}");
+    assert!(metrics.contains(r#"passmint_connections_cut_total{outcome="write"} 1"#), "{metrics}");
 }
 
 #[test]

@@ -139,7 +139,7 @@ impl Doorkeeper {
         let watcher = graceful.watcher();
         tokio::spawn(async move {
             let _counted = counted;
-            let requests = Arc::new(Requests::default());
+            let requests = Arc::new(Requests::new());
             let service = service(router, peer, Arc::clone(&requests));
             let Some(tls) = tls else {
                 let stream = Patient::new(stream, requests, limits, metrics);

@@ -17,16 +17,29 @@ use crate::config::Limits;
 use crate::telemetry::{CutReason, Metrics};
 
 /// The requests of one connection, as its service sees them.
-#[derive(Default)]
 pub(super) struct Requests {
+    since: Instant,
     begun: AtomicU64,
     answered: AtomicU64,
+    /// When the last one was answered, in milliseconds since `since`.
+    answered_at: AtomicU64,
 }
 
 /// A request that is under way for as long as this lives.
 pub(super) struct UnderWay(Arc<Requests>);
 
 impl Requests {
+    /// None yet.
+    pub(super) fn new() -> Self {
+        let none = AtomicU64::default;
+        Self { since: Instant::now(), begun: none(), answered: none(), answered_at: none() }
+    }
+
+    /// When the last one was answered.
+    fn answered_at(&self) -> Instant {
+        self.since + Duration::from_millis(self.answered_at.load(Ordering::Relaxed))
+    }
+
     /// A whole head has arrived.
     pub(super) fn begin(self: &Arc<Self>) -> UnderWay {
         self.begun.fetch_add(1, Ordering::Relaxed);
@@ -36,6 +49,8 @@ impl Requests {
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
+        let at = u64::try_from(self.0.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.0.answered_at.store(at, Ordering::Relaxed);
         self.0.answered.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -104,10 +119,10 @@ impl<S> Patient<S> {
     fn note_requests(&mut self) -> bool {
         let begun = self.requests.begun.load(Ordering::Relaxed);
         let busy = begun != self.requests.answered.load(Ordering::Relaxed);
-        if busy || begun != self.seen {
+        if !busy && begun != self.seen {
             self.seen = begun;
             self.waiting = Waiting::Idle;
-            self.since = Instant::now();
+            self.since = self.requests.answered_at();
         }
         busy
     }
@@ -120,7 +135,11 @@ impl<S> Patient<S> {
     /// The client has nothing for us now: for how long is that all right?
     fn wait(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.note_requests() {
-            return Poll::Pending;
+            // The reader is not asked again when the answer is out: the alarm sees to that.
+            return self
+                .read_alarm
+                .poll(Instant::now() + self.limits.idle_timeout, context)
+                .map(Ok);
         }
         let (span, reason) = match self.waiting {
             Waiting::Head => (self.limits.header_timeout, CutReason::Head),
