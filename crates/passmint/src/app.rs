@@ -64,7 +64,7 @@ pub async fn open(config: Config, clock: Arc<dyn Clock>) -> Result<Services> {
     });
     parts.throttle.restore(&parts.store.throttles().await?, parts.clock.now());
     Ok(Services {
-        tokens: TokenService::new(Arc::clone(&parts))?,
+        tokens: TokenService::new(Arc::clone(&parts)),
         sessions: SessionService::new(Arc::clone(&parts)),
         users: UserService::new(Arc::clone(&parts)),
         keys: KeyService::new(Arc::clone(&parts), sealer),

@@ -12,10 +12,8 @@ use super::{control, output};
 use crate::app::master_key_file;
 use crate::config::{Config, Sources};
 use crate::crypto::master_key;
+use crate::domain::password::RECOMMENDED_LENGTH;
 use crate::store::sqlite::SqliteStore;
-
-/// The fewest characters that a password should have that is asked for alone.
-const RECOMMENDED_LENGTH: u32 = 15;
 
 #[derive(Args)]
 pub(super) struct Doctor {

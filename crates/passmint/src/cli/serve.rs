@@ -10,6 +10,7 @@ use super::control::ControlSocket;
 use crate::app::{self, Server};
 use crate::clock::SystemClock;
 use crate::config::{Config, Sources};
+use crate::domain::password::RECOMMENDED_LENGTH;
 use crate::http::listener::Tls;
 use crate::service::Services;
 use crate::telemetry::{self, LogLevel};
@@ -17,10 +18,10 @@ use crate::telemetry::{self, LogLevel};
 pub(super) async fn run(sources: &Sources) -> Result<()> {
     let config = Config::load(sources)?;
     let log = telemetry::start_log(&config.log);
-    if config.password.min_length < 15 {
+    if config.password.min_length < RECOMMENDED_LENGTH {
         tracing::warn!(
             min_length = config.password.min_length,
-            "new passwords may be shorter than 15 characters (password.min_length)"
+            "new passwords may be shorter than {RECOMMENDED_LENGTH} characters (password.min_length)"
         );
     }
     let services = app::open(config, Arc::new(SystemClock)).await?;

@@ -1,4 +1,4 @@
-//! Client networks: the part of an address that one party can be thought to hold (contract section 6).
+//! What an address tells of its client: which network, which party (contract section 6).
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -31,6 +31,26 @@ impl Network {
     }
 }
 
+/// One client as far as its address tells: an address of IPv4, or a /64 of IPv6, which is what one
+/// customer gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Source(u64);
+
+impl Source {
+    /// Whoever has that address.
+    pub fn of(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(address) => Self(IPV4 | u64::from(address.to_bits())),
+            address @ IpAddr::V6(_) => Self(Network::of(address).0),
+        }
+    }
+
+    /// As one number, for tables.
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+}
+
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match u32::try_from(self.0 ^ IPV4) {
@@ -57,5 +77,14 @@ mod tests {
         assert_ne!(of("0.0.0.1"), of("::2"));
         let network = of("198.51.100.7");
         assert_eq!(Network::from_number(network.number()), network);
+    }
+
+    #[test]
+    fn one_address_of_ipv4_or_one_network_of_ipv6() {
+        let of = |text: &str| Source::of(text.parse().unwrap());
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+        assert_eq!(of("192.0.2.1"), of("::ffff:192.0.2.1"));
+        assert_eq!(of("2001:db8::1"), of("2001:db8::2"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
     }
 }

@@ -11,6 +11,9 @@ use zxcvbn::Score;
 
 use super::secret::{MAX_TEXT_BYTES, Password};
 
+/// The fewest characters that a password should have that is asked for alone.
+pub const RECOMMENDED_LENGTH: u32 = 15;
+
 /// A name counts as the better part of a password when fewer other characters are left.
 const LEAST_BESIDE_NAME: usize = 8;
 /// Shorter names are in everything.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Failure, Parts};
-use crate::domain::audit::{Actor, By};
+use crate::domain::audit::Actor;
 use crate::domain::session::{EndReason, Session, SessionId};
 use crate::domain::user::{User, UserId};
 use crate::store::Sessions;
@@ -65,7 +65,6 @@ impl SessionService {
         reason: EndReason,
         actor: Actor,
     ) -> Result<u64, Failure> {
-        let by: By = self.0.by(actor);
-        Ok(self.0.store.end_sessions(which, reason, by).await?)
+        Ok(self.0.store.end_sessions(which, reason, self.0.by(actor)).await?)
     }
 }

@@ -49,6 +49,11 @@ impl Try<'_> {
     }
 }
 
+/// Requests without an address count together.
+fn or_nowhere(address: Option<IpAddr>) -> IpAddr {
+    address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+}
+
 impl Parts {
     /// Counts a request to an endpoint that takes a password or a refresh token.
     pub fn admit_request(&self, door: Door, address: Option<IpAddr>) -> Result<(), Throttled> {
@@ -56,9 +61,9 @@ impl Parts {
         if !config.throttle.enabled {
             return Ok(());
         }
-        let address = address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let rules = config.throttle.address_rules();
-        let admitted = self.throttle.request(door, address, rules, self.clock.now());
+        let now = self.clock.now();
+        let admitted = self.throttle.request(door, or_nowhere(address), rules, now);
         admitted.inspect_err(|throttled| self.metrics.throttled(door, throttled.rule))
     }
 
@@ -76,7 +81,7 @@ impl Parts {
             return Ok(Try { attempt: None, rules });
         }
         let account = self.ring.load().account(name);
-        let network = Network::of(address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
+        let network = Network::of(or_nowhere(address));
         let mut candidate = Candidate { account, network, known: None };
         let deadline = tokio::time::Instant::now() + config.login.max_wait;
         let refuse = |throttled: Throttled| {
@@ -108,8 +113,8 @@ impl Parts {
 
     /// Whose turn at hashing a request from there is.
     pub fn turn(&self, address: Option<IpAddr>) -> Turn {
-        let address = address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        Turn { network: Network::of(address), max_wait: self.settings.load().login.max_wait }
+        let network = Network::of(or_nowhere(address));
+        Turn { network, max_wait: self.settings.load().login.max_wait }
     }
 
     /// From where and until when a user is held back.

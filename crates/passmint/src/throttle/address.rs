@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Key;
 use super::table::State;
-use crate::domain::network::Network;
+use crate::domain::network::Source;
 use crate::domain::time::Timestamp;
 
 /// How many requests an address may send.
@@ -18,12 +18,9 @@ pub struct AddressRules {
     pub burst: u32,
 }
 
-/// An address of IPv4 counts by itself; of IPv6 its /64, which is what one customer gets.
+/// Where the requests of an address are counted.
 pub(super) fn key(address: IpAddr) -> Key {
-    match address.to_canonical() {
-        IpAddr::V4(address) => (u64::from(address.to_bits()), 1),
-        address @ IpAddr::V6(_) => (Network::of(address).number(), 2),
-    }
+    (Source::of(address).number(), 1)
 }
 
 /// When the requests so far would have been due, had they come evenly spaced; in microseconds.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{HOUR, MINUTE, SECOND};
 use crate::config::reader::Reader;
-use crate::domain::password::Blocklist;
+use crate::domain::password::{Blocklist, RECOMMENDED_LENGTH};
 use crate::throttle::{AccountRules, AddressRules};
 
 /// Logins.
@@ -86,7 +86,10 @@ pub struct PasswordSettings {
 
 impl PasswordSettings {
     pub(in crate::config) fn read(r: &mut Reader) -> Self {
-        Self { min_length: r.number("password.min_length", 15, (8, 64)), blocklist: blocklist(r) }
+        Self {
+            min_length: r.number("password.min_length", RECOMMENDED_LENGTH, (8, 64)),
+            blocklist: blocklist(r),
+        }
     }
 }
 

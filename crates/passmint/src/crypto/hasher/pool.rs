@@ -38,6 +38,9 @@ pub struct PoolSettings {
     pub params: Argon2Params,
 }
 
+/// In whose line the server's own jobs and an operator's stand.
+const OWN_LINE: Network = Network::from_number(0);
+
 /// Whose turn a job is, and how long it may wait for it.
 #[derive(Clone, Copy, Debug)]
 pub struct Turn {
@@ -50,7 +53,7 @@ pub struct Turn {
 impl Turn {
     /// For an operator's own commands.
     pub fn of_operator(max_wait: Duration) -> Self {
-        Self { network: Network::from_number(0), max_wait }
+        Self { network: OWN_LINE, max_wait }
     }
 }
 
@@ -187,7 +190,7 @@ impl HashingPool {
         let unmeasured = state.prices.learn(schemes);
         for scheme in unmeasured {
             let deadline = Instant::now() + PRICE_MAY_WAIT;
-            state.queue.push(Network::from_number(0), Job { work: Work::Price(scheme), deadline });
+            state.queue.push(OWN_LINE, Job { work: Work::Price(scheme), deadline });
         }
         drop(state);
         self.shared.arrived.notify_all();
@@ -438,8 +441,7 @@ mod tests {
     use super::*;
 
     const CHEAP: Argon2Params = Argon2Params { memory_kib: 64, passes: 1, lanes: 1 };
-    const SECOND: Turn = Turn { network: NOWHERE, max_wait: Duration::from_secs(1) };
-    const NOWHERE: Network = Network::from_number(0);
+    const SECOND: Turn = Turn { network: OWN_LINE, max_wait: Duration::from_secs(1) };
 
     fn pool(params: Argon2Params) -> HashingPool {
         HashingPool::start(PoolSettings { threads: 1, params }).unwrap()
@@ -480,7 +482,7 @@ mod tests {
     #[tokio::test]
     async fn a_full_queue_refuses_at_once() {
         let pool = Arc::new(pool(Argon2Params { memory_kib: 19_456, passes: 2, lanes: 1 }));
-        let wait = Turn { network: NOWHERE, max_wait: Duration::from_millis(100) };
+        let wait = Turn { network: OWN_LINE, max_wait: Duration::from_millis(100) };
         let tasks: Vec<_> = (0..100)
             .map(|_| {
                 let pool = Arc::clone(&pool);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::config::Server;
-use crate::domain::network::Network;
+use crate::domain::network::Source;
 use crate::telemetry::Metrics;
 
 /// Counts the open connections of a listener.
@@ -20,13 +20,13 @@ pub(super) struct Caps {
 #[derive(Default)]
 struct Open {
     all: u32,
-    of_address: HashMap<u128, u32>,
+    of_source: HashMap<Source, u32>,
 }
 
 /// A connection that counts for as long as this lives.
 pub(super) struct Counted {
     caps: Caps,
-    address: u128,
+    source: Source,
 }
 
 impl Caps {
@@ -39,22 +39,19 @@ impl Caps {
     pub(super) fn admit(&self, peer: IpAddr, server: &Server) -> Option<Counted> {
         let peer = peer.to_canonical();
         let trusted = server.trusted_proxies.iter().any(|network| network.contains(&peer));
-        let address = match peer {
-            IpAddr::V4(peer) => u128::from(peer.to_bits()),
-            IpAddr::V6(_) => u128::from(Network::of(peer).number()) << 64,
-        };
+        let source = Source::of(peer);
         let limits = &server.limits;
         let mut open = self.open.lock();
-        let of_address = open.of_address.get(&address).copied().unwrap_or(0);
+        let of_source = open.of_source.get(&source).copied().unwrap_or(0);
         if open.all >= limits.connections
-            || (!trusted && of_address >= limits.connections_per_address)
+            || (!trusted && of_source >= limits.connections_per_address)
         {
             return None;
         }
         open.all += 1;
-        *open.of_address.entry(address).or_default() += 1;
+        *open.of_source.entry(source).or_default() += 1;
         self.metrics.connection_opened();
-        Some(Counted { caps: self.clone(), address })
+        Some(Counted { caps: self.clone(), source })
     }
 }
 
@@ -62,10 +59,10 @@ impl Drop for Counted {
     fn drop(&mut self) {
         let mut open = self.caps.open.lock();
         open.all = open.all.saturating_sub(1);
-        if let Some(count) = open.of_address.get_mut(&self.address) {
+        if let Some(count) = open.of_source.get_mut(&self.source) {
             *count = count.saturating_sub(1);
             if *count == 0 {
-                open.of_address.remove(&self.address);
+                open.of_source.remove(&self.source);
             }
         }
         self.caps.metrics.connection_closed();

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::issue::Issuer;
-use super::repeat::Granted;
+use super::repeat::{Digest, Granted, Repeats};
 use super::{Pair, TokenService};
 use crate::crypto::hasher::Verification;
 use crate::crypto::random;
@@ -91,31 +91,23 @@ impl TokenService {
         let name = Username::canonical(&login.username);
         // Until its outcome is told, a try counts as none: what is shed or fails costs nobody a try.
         let attempt = parts.admit_password(Door::TokenAuth, &name, login.address).await?;
-        let window = parts.settings.load().login.repeat_window;
-        let digest = (!window.is_zero()).then(|| self.repeats.digest(&name, &login.password));
-        let now = parts.clock.now();
-        if let Some(granted) = digest.and_then(|digest| self.repeats.find(&digest, now)) {
-            let right = Right { granted, rehash: None, repeat: true };
-            if let Some(pair) = self.begin(&login, right).await? {
-                attempt.succeeded(parts.clock.now());
-                return Ok(pair);
-            }
-            // The user was disabled or got another password: from here on as if it were no repeat.
-            digest.inspect(|digest| self.repeats.forget(digest));
+        let repeat = self.repeat(&name, &login.password)?;
+        if let Some(pair) = self.begin_again(&login, repeat).await? {
+            attempt.succeeded(parts.clock.now());
+            return Ok(pair);
         }
-        let refusal = match self.check(&name, login.password.clone(), login.address).await? {
+        let refusal = match self.check(&name, &login).await? {
             Ok(right) => {
-                let remembered = digest.map(|digest| (digest, right.granted));
-                let user = right.granted.user;
+                let granted = right.granted;
                 if let Some(pair) = self.begin(&login, right).await? {
-                    let now = parts.clock.now();
-                    attempt.succeeded(now);
-                    if let Some((digest, granted)) = remembered {
-                        self.repeats.remember(digest, granted, now.plus(window));
+                    attempt.succeeded(parts.clock.now());
+                    if let Some((repeats, digest)) = repeat {
+                        let window = parts.settings.load().login.repeat_window;
+                        repeats.remember(digest, granted, parts.clock.now().plus(window));
                     }
                     return Ok(pair);
                 }
-                Refusal { user: Some(user), why: "changed_meanwhile" }
+                Refusal { user: Some(granted.user), why: "changed_meanwhile" }
             }
             Err(refusal) => refusal,
         };
@@ -124,31 +116,69 @@ impl TokenService {
         Err(LoginError::Refused)
     }
 
+    /// Where a repeat of these credentials would be remembered; `None` where repeats are not wanted.
+    fn repeat(
+        &self,
+        name: &Username,
+        password: &Password,
+    ) -> Result<Option<(&Repeats, Digest)>, Failure> {
+        if self.parts.settings.load().login.repeat_window.is_zero() {
+            return Ok(None);
+        }
+        let repeats = if let Some(repeats) = self.repeats.get() {
+            repeats
+        } else {
+            let new = Repeats::new().map_err(Failure::internal)?;
+            self.repeats.get_or_init(|| new)
+        };
+        Ok(Some((repeats, repeats.digest(name, password))))
+    }
+
+    /// Begins a session for credentials that were right a moment ago.
+    async fn begin_again(
+        &self,
+        login: &Login,
+        repeat: Option<(&Repeats, Digest)>,
+    ) -> Result<Option<Pair>, Failure> {
+        let Some((repeats, digest)) = repeat else {
+            return Ok(None);
+        };
+        let Some(granted) = repeats.find(&digest, self.parts.clock.now()) else {
+            return Ok(None);
+        };
+        let pair = self.begin(login, Right { granted, rehash: None, repeat: true }).await?;
+        if pair.is_none() {
+            // The user was disabled or got another password: from here on as if it were no repeat.
+            repeats.forget(&digest);
+        }
+        Ok(pair)
+    }
+
     /// Looks the user up and checks the password, at the same price whatever there is to find.
     async fn check(
         &self,
         name: &Username,
-        password: Password,
-        address: Option<IpAddr>,
+        login: &Login,
     ) -> Result<Result<Right, Refusal>, LoginError> {
         let parts = &self.parts;
-        let turn = parts.turn(address);
+        let turn = parts.turn(login.address);
         let found = parts.store.credentials(name.clone()).await.map_err(Failure::from)?;
         let user = found.as_ref().map(|credentials| credentials.user.id);
         let usable = found.filter(|credentials| credentials.user.disabled_at.is_none());
         let hash = usable.as_ref().map(|credentials| credentials.hash.clone());
-        let verification = parts.hashing.verify(password, hash, turn).await?;
-        let (Some(credentials), Verification::Match(better)) = (usable.clone(), verification)
-        else {
-            let why = match (user, usable) {
-                (None, _) => "unknown",
-                (Some(_), None) => "disabled",
-                (Some(_), Some(_)) => "wrong_password",
-            };
-            return Ok(Err(Refusal { user, why }));
-        };
-        let rehash = better.map(|better| (credentials.hash.clone(), better));
-        Ok(Ok(Right { granted: Granted::from(&credentials), rehash, repeat: false }))
+        let verification = parts.hashing.verify(login.password.clone(), hash, turn).await?;
+        Ok(match (usable, verification) {
+            (Some(credentials), Verification::Match(better)) => {
+                let granted = Granted::from(&credentials);
+                let rehash = better.map(|better| (credentials.hash, better));
+                Ok(Right { granted, rehash, repeat: false })
+            }
+            (Some(_), Verification::NoMatch) => Err(Refusal { user, why: "wrong_password" }),
+            (None, _) => {
+                let why = if user.is_some() { "disabled" } else { "unknown" };
+                Err(Refusal { user, why })
+            }
+        })
     }
 
     /// Begins a session; `None` when the user was disabled or got another password while the

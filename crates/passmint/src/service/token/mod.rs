@@ -6,7 +6,7 @@ mod refresh;
 mod repeat;
 mod verify;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use quick_cache::sync::Cache;
 
@@ -42,14 +42,16 @@ pub struct Pair {
 pub struct TokenService {
     parts: Arc<Parts>,
     known: Arc<Cache<[u8; 32], Arc<Verified>>>,
-    repeats: Arc<Repeats>,
+    /// Made by the first login that wants it: the first randomness of a process takes some 60 ms, and
+    /// most servers never need this.
+    repeats: Arc<OnceLock<Repeats>>,
 }
 
 impl TokenService {
     /// Made of `parts`.
-    pub fn new(parts: Arc<Parts>) -> Result<Self, Failure> {
-        let repeats = Arc::new(Repeats::new().map_err(Failure::internal)?);
-        Ok(Self { parts, known: Arc::new(Cache::new(REMEMBERED_TOKENS)), repeats })
+    pub fn new(parts: Arc<Parts>) -> Self {
+        let known = Arc::new(Cache::new(REMEMBERED_TOKENS));
+        Self { parts, known, repeats: Arc::default() }
     }
 
     /// The live user behind a verified token, from the store.

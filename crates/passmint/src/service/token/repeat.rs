@@ -1,7 +1,7 @@
 //! Repeated logins (`login.repeat_window`): clients exist that log in before every call. Credentials
 //! that were found right a moment ago are recognised by a keyed digest and need no hash.
 //!
-//! The key is drawn at start and lives only in memory, and so does what is remembered: a restart
+//! The key is drawn when it is first needed and lives only in memory, and so does what is remembered: a restart
 //! forgets everything, and neither database nor log ever holds a fast digest of a password. What is
 //! remembered is the user's epoch and password version, so that a disabled user or a new password
 //! makes it worthless at once (the store begins no session for an old one).
@@ -18,7 +18,7 @@ use crate::domain::user::{Credentials, UserId, Username};
 const REMEMBERED: usize = 65_536;
 
 /// A keyed digest of a name with a password.
-pub(super) type Name = [u8; 32];
+pub(super) type Digest = [u8; 32];
 
 /// Whose credentials they were, and the state of the user in which they were right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl From<&Credentials> for Granted {
 /// What was granted of late.
 pub(super) struct Repeats {
     key: hmac::Key,
-    granted: Cache<Name, (Granted, Timestamp)>,
+    granted: Cache<Digest, (Granted, Timestamp)>,
 }
 
 impl Repeats {
@@ -49,7 +49,7 @@ impl Repeats {
     }
 
     /// The name under which a pair of credentials is remembered.
-    pub(super) fn digest(&self, name: &Username, password: &Password) -> Name {
+    pub(super) fn digest(&self, name: &Username, password: &Password) -> Digest {
         let mut context = hmac::Context::with_key(&self.key);
         let name = name.as_str().as_bytes();
         // With its length, so that no other name and password run together to the same text.
@@ -62,18 +62,18 @@ impl Repeats {
     }
 
     /// What was granted to exactly these credentials and still counts.
-    pub(super) fn find(&self, digest: &Name, now: Timestamp) -> Option<Granted> {
+    pub(super) fn find(&self, digest: &Digest, now: Timestamp) -> Option<Granted> {
         let (granted, until) = self.granted.get(digest)?;
         (now < until).then_some(granted)
     }
 
     /// Remembers what was granted. A repeat does not lengthen it.
-    pub(super) fn remember(&self, digest: Name, granted: Granted, until: Timestamp) {
+    pub(super) fn remember(&self, digest: Digest, granted: Granted, until: Timestamp) {
         self.granted.insert(digest, (granted, until));
     }
 
     /// Forgets credentials that count no more.
-    pub(super) fn forget(&self, digest: &Name) {
+    pub(super) fn forget(&self, digest: &Digest) {
         self.granted.remove(digest);
     }
 }

@@ -218,19 +218,18 @@ impl UserService {
     ) -> Result<(), UserError> {
         let found = self.0.store.credentials_of(user).await?;
         let found = found.filter(|credentials| credentials.user.disabled_at.is_none());
-        let by = self.0.by(Actor::User(user));
-        let name = found.as_ref().map(|credentials| credentials.user.username.clone());
         // Without a user there is nothing to guess.
-        let name = name.ok_or(UserError::Refused)?;
-        let attempt = self.0.admit_password(Door::TokenAuth, &name, by.address).await?;
-        let hash = found.as_ref().map(|credentials| credentials.hash.clone());
+        let credentials = found.ok_or(UserError::Refused)?;
+        let by = self.0.by(Actor::User(user));
+        let name = &credentials.user.username;
+        let attempt = self.0.admit_password(Door::TokenAuth, name, by.address).await?;
         let turn = self.0.turn(by.address);
-        let verification = self.0.hashing.verify(old, hash, turn).await?;
-        let (Some(credentials), Verification::Match(_)) = (found, verification) else {
+        let hash = Some(credentials.hash.clone());
+        if let Verification::NoMatch = self.0.hashing.verify(old, hash, turn).await? {
             attempt.failed(self.0.clock.now());
             self.0.note(by, AuditEvent::new(AuditKind::PasswordRefused).of(user));
             return Err(UserError::Refused);
-        };
+        }
         attempt.succeeded(self.0.clock.now());
         self.check_password(&new, &names(&credentials.user))?;
         let hash = self.0.hashing.hash(new, turn).await?;

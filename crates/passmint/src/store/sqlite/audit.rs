@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use rusqlite::types::FromSql;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::SqliteStore;
@@ -69,20 +70,18 @@ pub(super) fn newest(db: &Connection) -> Sql<ChainLink> {
 
 /// The link that the oldest kept record follows.
 fn anchor(db: &Connection) -> Sql<ChainLink> {
-    let part = |name: &str| {
-        db.prepare_cached("SELECT value FROM meta WHERE name = ?1")?
-            .query_row([name], |row| row.get(0))
-            .optional()
-    };
-    let sequence = part("audit_swept")?;
-    let hash = db
-        .prepare_cached("SELECT value FROM meta WHERE name = 'audit_swept_hash'")?
-        .query_row([], |row| row.get(0))
-        .optional()?;
+    let sequence = meta(db, "audit_swept")?;
+    let hash = meta(db, "audit_swept_hash")?;
     Ok(match (sequence, hash) {
         (Some(sequence), Some(hash)) => ChainLink { sequence, hash },
         _ => ChainLink::START,
     })
+}
+
+fn meta<T: FromSql>(db: &Connection, name: &str) -> Sql<Option<T>> {
+    db.prepare_cached("SELECT value FROM meta WHERE name = ?1")?
+        .query_row([name], |row| row.get(0))
+        .optional()
 }
 
 fn records(db: &Connection, query: &AuditQuery) -> Sql<Vec<AuditRecord>> {
