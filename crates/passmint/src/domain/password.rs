@@ -32,7 +32,7 @@ pub enum WeakPassword {
     #[error("This password holds a NUL character.")]
     Nul,
     /// The first thing an attacker tries.
-    #[error("This password is little more than the username or e-mail address.")]
+    #[error("This password is the username or the e-mail address, or little more.")]
     Name,
     /// On the operator's list.
     #[error("This password is on a list of passwords that are known to attackers.")]

@@ -152,6 +152,7 @@ fn a_restart_loses_nothing() {
     let pair = server.login("asha");
     let (_, code) = server.stop();
     assert_eq!(code, Some(0));
+    assert!(!server.data.join("passmint.db-wal").exists(), "all of it is in the database");
     server.start_again();
     assert_eq!(server.me(&pair.token).status, 200);
     Pair::of(&server.refresh(&pair.refresh_token));

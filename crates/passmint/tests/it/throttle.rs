@@ -128,7 +128,10 @@ fn requests_of_one_address_are_counted_by_endpoint() {
     assert!((40..70).contains(&taken), "{taken} of 100 were taken");
     assert_eq!(refresh("192.0.2.2").status, 206, "another address");
     assert_eq!(server.send(login("asha", PASSWORD, "192.0.2.1")).status, 200, "another endpoint");
-    assert_eq!(throttled(&refresh("192.0.2.1")), 1);
+    // While that login was hashed, some requests have become free again.
+    let again: Vec<Answer> = (0..100).map(|_| refresh("192.0.2.1")).collect();
+    let refused = again.iter().find(|answer| answer.status != 206).unwrap();
+    assert_eq!(throttled(refused), 1);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use rusqlite::Connection;
@@ -229,11 +229,22 @@ where
     }
 }
 
-/// The handle by which jobs reach the thread. The thread ends when the last handle is dropped.
-#[derive(Clone)]
+/// The handle by which jobs reach the thread. When it is dropped, what has queued up is still written,
+/// and the connection is closed: a server that stops in order leaves no WAL behind.
 pub(super) struct Writer {
-    jobs: SyncSender<Box<dyn Job>>,
+    /// `None` while it is dropped.
+    jobs: Option<SyncSender<Box<dyn Job>>>,
     commits: Arc<AtomicU64>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
 }
 
 impl Writer {
@@ -249,8 +260,10 @@ impl Writer {
         let last_record = super::audit::newest(&connection).map_err(std::io::Error::other)?;
         let mut batches =
             Batches { connection, running_time, clock, sink, commits: counter, last_record };
-        thread::Builder::new().name("sqlite-writer".into()).spawn(move || batches.run(&queue))?;
-        Ok(Self { jobs, commits })
+        let thread = thread::Builder::new()
+            .name("sqlite-writer".into())
+            .spawn(move || batches.run(&queue))?;
+        Ok(Self { jobs: Some(jobs), commits, thread: Some(thread) })
     }
 
     /// How many batches have been committed.
@@ -292,7 +305,8 @@ impl Writer {
     }
 
     fn submit(&self, job: Box<dyn Job>) -> Result<(), StoreError> {
-        self.jobs.try_send(job).map_err(|refused| match refused {
+        let jobs = self.jobs.as_ref().ok_or_else(ended)?;
+        jobs.try_send(job).map_err(|refused| match refused {
             TrySendError::Full(_) => StoreError::Unavailable("too many writes wait".to_owned()),
             TrySendError::Disconnected(_) => ended(),
         })
