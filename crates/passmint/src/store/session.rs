@@ -105,7 +105,12 @@ pub enum Sessions {
 pub trait SessionStore: Send + Sync {
     /// Begins a session if its user is still enabled with the epoch and password version that the
     /// login saw; `None` otherwise. Over `max_per_user`, the sessions that give way end as `evicted`.
-    async fn start_session(&self, start: StartSession) -> Result<Option<Lineage>, StoreError>;
+    /// Returns when that has been executed, so that the tokens can be signed while the commit is under
+    /// way.
+    async fn start_session(
+        &self,
+        start: StartSession,
+    ) -> Result<Uncommitted<Option<Lineage>>, StoreError>;
 
     /// Exchanges a refresh token by one conditional write. Returns when that has been executed, so
     /// that the new tokens can be signed while the commit is under way.

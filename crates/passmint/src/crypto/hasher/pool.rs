@@ -26,6 +26,9 @@ const NICENESS: i32 = 10;
 const REST_AFTER: Duration = Duration::from_secs(20);
 /// What a hash is thought to take before one has been measured.
 const FIRST_GUESS: Duration = Duration::from_millis(20);
+/// This part of the longest wait is not planned with: hashes may become slower, and other networks may
+/// come and take their turns.
+const RESERVE: f64 = 0.2;
 /// How long the measuring of a price may wait for its turn.
 const PRICE_MAY_WAIT: Duration = Duration::from_mins(10);
 
@@ -228,11 +231,18 @@ impl HashingPool {
         receiver.await.unwrap_or(Err(Overloaded { retry_after: turn.max_wait }))
     }
 
+    /// Refuses what would be refused now, before any other work is done for it.
+    pub fn admit(&self, turn: Turn) -> Result<(), Overloaded> {
+        let state = self.shared.state.lock();
+        match self.shared.overload(&state, turn) {
+            Some(overloaded) if state.queue.gives_way(turn.network).is_none() => Err(overloaded),
+            _ => Ok(()),
+        }
+    }
+
     fn submit(&self, work: Work, turn: Turn) -> Result<(), Overloaded> {
         let mut state = self.shared.state.lock();
-        let expected = self.shared.expected_wait(&state);
-        if expected > turn.max_wait {
-            let overloaded = Overloaded { retry_after: expected.saturating_sub(turn.max_wait) };
+        if let Some(overloaded) = self.shared.overload(&state, turn) {
             // Whoever has filled the queue makes room for those who have not.
             let Some(displaced) = state.queue.make_room(turn.network) else {
                 return Err(overloaded);
@@ -267,6 +277,14 @@ impl Shared {
         }
         let rounds = u32::try_from((ahead + 1 - threads).div_ceil(threads)).unwrap_or(u32::MAX);
         state.hash_time.saturating_mul(rounds)
+    }
+
+    /// Whether a job would wait too long. What is thought to come just in time often comes too late,
+    /// and would be refused after a long wait: so a part of the time is kept in reserve.
+    fn overload(&self, state: &State, turn: Turn) -> Option<Overloaded> {
+        let expected = self.expected_wait(state);
+        let longest = turn.max_wait.mul_f64(1.0 - RESERVE);
+        (expected > longest).then(|| Overloaded { retry_after: expected.saturating_sub(longest) })
     }
 
     /// A thread's life.

@@ -53,12 +53,15 @@ impl<J> FairQueue<J> {
     /// Makes room for a job of `network`: the newest job of the longest line, if that line is longer
     /// than the network's own would become.
     pub(super) fn make_room(&mut self, network: Network) -> Option<J> {
+        let greedy = self.gives_way(network)?;
+        self.take(greedy, VecDeque::pop_back)
+    }
+
+    /// Whose job would make room for one of `network`.
+    pub(super) fn gives_way(&self, network: Network) -> Option<Network> {
         let (longest, greedy) = *self.by_length.last()?;
         let own = self.lines.get(&network).map_or(0, VecDeque::len);
-        if longest <= own + 1 {
-            return None;
-        }
-        self.take(greedy, VecDeque::pop_back)
+        (longest > own + 1).then_some(greedy)
     }
 
     /// Takes everything out.

@@ -14,6 +14,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -29,6 +30,9 @@ pub use tls::{Tls, TlsError};
 
 /// The most bytes of a request head.
 const MAX_HEAD_BYTES: usize = 32 * 1024;
+/// How much of an answer may wait in the kernel beyond what the client has room for. With the usual
+/// megabytes a client that reads nothing would seem to have taken everything.
+const MAX_UNSENT_BYTES: u32 = 16 * 1024;
 /// How long new connections and requests are still taken after readiness went off: balancers and
 /// clients that keep connections open learn of the end from an answer, not from a reset.
 const LAST_ORDERS: Duration = Duration::from_millis(500);
@@ -61,6 +65,10 @@ impl Listener {
     /// Serves until `stop` turns true, then answers what is under way.
     pub async fn serve(self, mut stop: watch::Receiver<bool>) {
         let Self { socket, tls, router, settings, metrics } = self;
+        // Connections inherit it.
+        if let Err(error) = SockRef::from(&socket).set_tcp_notsent_lowat(MAX_UNSENT_BYTES) {
+            tracing::warn!(%error, "clients that do not read their answers may not be noticed");
+        }
         let caps = Caps::new(Arc::clone(&metrics));
         let doorkeeper = Doorkeeper { tls, router, settings, caps, metrics };
         let graceful = GracefulShutdown::new();

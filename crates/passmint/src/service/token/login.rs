@@ -162,6 +162,7 @@ impl TokenService {
     ) -> Result<Result<Right, Refusal>, LoginError> {
         let parts = &self.parts;
         let turn = parts.turn(login.address);
+        parts.hashing.admit(turn)?;
         let found = parts.store.credentials(name.clone()).await.map_err(Failure::from)?;
         let user = found.as_ref().map(|credentials| credentials.user.id);
         let usable = found.filter(|credentials| credentials.user.disabled_at.is_none());
@@ -204,13 +205,16 @@ impl TokenService {
             repeat: right.repeat,
             by: parts.by(Actor::User(granted.user)),
         };
-        let lineage: Option<Lineage> = parts.store.start_session(start).await?;
+        let executed = parts.store.start_session(start).await?;
         drop(in_use);
+        // Signed while the commit is under way; nobody sees it before that is done.
+        let pair = |lineage: &Lineage| issuer.pair(lineage, &secret, lineage.session.rotated_at);
+        let pair = executed.peek().as_ref().map(pair).transpose();
+        let lineage = executed.committed().await?;
         if right.repeat && lineage.is_some() {
             parts.metrics.repeat_login();
         }
-        let pair = |lineage: Lineage| issuer.pair(&lineage, &secret, lineage.session.rotated_at);
-        lineage.map(pair).transpose()
+        pair
     }
 
     /// Writes a refused login down. A name that is nobody's may be a mistyped password: of those only

@@ -100,8 +100,12 @@ impl World {
     }
 
     async fn start(&self, user: UserId, number: u8) -> SessionId {
-        let started = self.store.start_session(self.start_of(user, number)).await.unwrap();
-        started.expect("the session did not start").session.id
+        let lineage = self.start_session(self.start_of(user, number)).await;
+        lineage.expect("the session did not start").session.id
+    }
+
+    async fn start_session(&self, start: StartSession) -> Option<Lineage> {
+        self.store.start_session(start).await.unwrap().committed().await.unwrap()
     }
 
     async fn rotate(&self, session: SessionId, generation: u32) -> Rotation {
@@ -216,12 +220,54 @@ async fn a_stale_login_starts_no_session() {
     for start in
         [stale(|s| s.epoch = 1), stale(|s| s.password_version = 1), stale(|s| s.user = UserId(99))]
     {
-        assert!(world.store.start_session(start).await.unwrap().is_none());
+        assert!(world.start_session(start).await.is_none());
     }
     world.store.set_disabled(user, true, By::OPERATOR).await.unwrap();
-    assert!(world.store.start_session(stale(|s| s.epoch = 1)).await.unwrap().is_none());
+    assert!(world.start_session(stale(|s| s.epoch = 1)).await.is_none());
     world.store.set_disabled(user, false, By::OPERATOR).await.unwrap();
-    assert!(world.store.start_session(stale(|s| s.epoch = 1)).await.unwrap().is_some());
+    assert!(world.start_session(stale(|s| s.epoch = 1)).await.is_some());
+}
+
+#[tokio::test]
+async fn over_the_most_sessions_the_oldest_that_was_never_refreshed_gives_way() {
+    let world = world();
+    let user = world.add_user("asha").await;
+    let policy = SessionPolicy { max_per_user: 3, ..policy() };
+    let begin = async |number| {
+        world.clock.advance(Duration::from_secs(1));
+        let start = StartSession { policy, ..world.start_of(user, number) };
+        world.start_session(start).await.unwrap().session.id
+    };
+    let live = async || {
+        let sessions = world.store.sessions_of(user, false).await.unwrap();
+        let mut live: Vec<_> = sessions.into_iter().map(|session| session.id).collect();
+        live.sort();
+        live
+    };
+    let (first, second, third) = (begin(1).await, begin(2).await, begin(3).await);
+    world.rotate(first, 0).await;
+    let fourth = begin(4).await;
+    assert_eq!(live().await, [first, third, fourth]);
+    assert_eq!(world.reason(second).await, Some(EndReason::Evicted));
+    // Whatever else ends a session makes room, too; and once only.
+    for _ in 0..2 {
+        let one = Sessions::One(third);
+        world.store.end_sessions(one, EndReason::Logout, By::OPERATOR).await.unwrap();
+    }
+    let fifth = begin(5).await;
+    assert_eq!(live().await, [first, fourth, fifth]);
+    let all = Sessions::AllOf(user);
+    world.store.end_sessions(all, EndReason::Logout, By::OPERATOR).await.unwrap();
+    assert_eq!(live().await, []);
+    world.store.set_disabled(user, true, By::OPERATOR).await.unwrap();
+    world.store.set_disabled(user, false, By::OPERATOR).await.unwrap();
+    let epoch = world.store.credentials_of(user).await.unwrap().unwrap().user.epoch;
+    for number in 6..=9 {
+        world.clock.advance(Duration::from_secs(1));
+        let start = StartSession { policy, epoch, ..world.start_of(user, number) };
+        world.start_session(start).await.unwrap();
+    }
+    assert_eq!(live().await.len(), 3);
 }
 
 #[tokio::test]
@@ -232,11 +278,11 @@ async fn a_rehash_replaces_only_the_hash_that_was_verified() {
     let stored = async || world.store.credentials_of(user).await.unwrap().unwrap().hash;
     let mut start = world.start_of(user, 1);
     start.rehash = Some((hash("another hash"), hash("better")));
-    world.store.start_session(start).await.unwrap();
+    world.start_session(start).await;
     assert!(stored().await == hash("first hash"));
     let mut start = world.start_of(user, 2);
     start.rehash = Some((hash("first hash"), hash("better")));
-    world.store.start_session(start).await.unwrap();
+    world.start_session(start).await;
     assert!(stored().await == hash("better"));
 }
 

@@ -33,8 +33,11 @@ use reader::Readers;
 use writer::{RunningTime, Writer};
 
 /// The schema, step by step; the database's `user_version` counts the steps it has taken.
-const MIGRATIONS: [&str; 2] =
-    [FIRST_SCHEMA, include_str!("../../../migrations/sqlite/0002_throttle_audit_import.sql")];
+const MIGRATIONS: [&str; 3] = [
+    FIRST_SCHEMA,
+    include_str!("../../../migrations/sqlite/0002_throttle_audit_import.sql"),
+    include_str!("../../../migrations/sqlite/0003_session_count.sql"),
+];
 
 /// The first step; the bench harness builds its bare table from it.
 pub const FIRST_SCHEMA: &str = include_str!("../../../migrations/sqlite/0001_first.sql");

@@ -23,8 +23,11 @@ type Sql<T> = Result<T, rusqlite::Error>;
 
 #[async_trait]
 impl SessionStore for SqliteStore {
-    async fn start_session(&self, start: StartSession) -> Result<Option<Lineage>, StoreError> {
-        self.writer.write(move |write| start_session(write, &start)).await
+    async fn start_session(
+        &self,
+        start: StartSession,
+    ) -> Result<Uncommitted<Option<Lineage>>, StoreError> {
+        self.writer.write_hot(move |write| start_session(write, &start)).await
     }
 
     async fn rotate_refresh(
@@ -133,7 +136,7 @@ fn start_session(write: &mut Write<'_>, start: &StartSession) -> Sql<Option<Line
 fn evict(write: &mut Write<'_>, start: &StartSession) -> Sql<()> {
     let live: u32 = write
         .db
-        .prepare_cached("SELECT count(*) FROM session WHERE user_id = ?1 AND ended_at IS NULL")?
+        .prepare_cached("SELECT live FROM session_count WHERE user_id = ?1")?
         .query_row([start.user.0], |row| row.get(0))?;
     let mut excess = live.saturating_sub(start.policy.max_per_user.max(1));
     for refreshed in ["generation = 0", "generation > 0"] {
