@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::available_parallelism;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use arc_swap::ArcSwap;
@@ -14,11 +15,12 @@ use tokio::sync::{RwLock, watch};
 use crate::admin::{self, AllowedHosts};
 use crate::clock::{Clock, TurnableClock};
 use crate::config::Config;
-use crate::crypto::hasher::{Argon2Params, HashingPool, PoolSettings};
+use crate::crypto::hasher::{Argon2Params, HashSink, HashingPool, PoolSettings};
 use crate::crypto::master_key;
 use crate::crypto::sealing::Sealer;
 use crate::domain::revocation::RevocationEntry;
 use crate::domain::secret::SecretBytes;
+use crate::domain::session::EndReason;
 use crate::http::listener::{self, Tls};
 use crate::http::{Health, PublicState, router};
 use crate::revocation::RevocationView;
@@ -44,8 +46,9 @@ pub async fn open(config: Config, clock: Arc<dyn Clock>) -> Result<Services> {
     let new_database = store.keys().await?.1.is_none();
     let sealer = Sealer::new(&master_key_of(&config, new_database)?)?;
     let ring = open_ring(&store, &sealer, &config, clock.now()).await?;
-    let hashing =
-        HashingPool::start(pool_settings(&config)).context("cannot start hashing threads")?;
+    let hashed = Arc::new(Hashed(Arc::clone(&metrics)));
+    let hashing = HashingPool::start(pool_settings(&config), hashed)
+        .context("cannot start hashing threads")?;
     let settings = Arc::new(ArcSwap::from_pointee(config));
     let parts = Arc::new(Parts {
         store: Arc::new(store),
@@ -81,6 +84,27 @@ impl CommitSink for Committed {
 
     fn committed(&self, writes: usize) {
         self.metrics.commit(writes as u64);
+    }
+
+    fn ended(&self, reason: EndReason, sessions: u64) {
+        self.metrics.sessions_ended(reason, sessions);
+    }
+
+    fn wrote(&self, took: Duration) {
+        self.metrics.store_write(took);
+    }
+
+    fn read(&self, took: Duration) {
+        self.metrics.store_read(took);
+    }
+}
+
+/// What hears of every hash.
+struct Hashed(Arc<Metrics>);
+
+impl HashSink for Hashed {
+    fn hashed(&self, waited: Duration, took: Duration) {
+        self.0.hashed(waited, took);
     }
 }
 

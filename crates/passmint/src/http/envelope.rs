@@ -5,6 +5,7 @@ use std::hash::{BuildHasher as _, Hasher as _};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
 use axum::extract::{FromRef, Request, State};
 use axum::http::header::{
@@ -19,6 +20,7 @@ use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
 
 use super::error::{ApiError, Cause};
+use super::route::Route;
 use crate::config::Config;
 use crate::service::key::KeyService;
 use crate::service::session::SessionService;
@@ -113,6 +115,8 @@ impl RequestIds {
 
 /// Wraps every request; a layer around the whole router.
 pub async fn envelope(State(state): State<PublicState>, request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let route = Route::of(request.uri().path());
     let id = state.0.ids.of(request.headers());
     let cors = Cors::of(&request, &state.0.services.settings.load());
     let http1 = request.version() <= Version::HTTP_11;
@@ -120,7 +124,8 @@ pub async fn envelope(State(state): State<PublicState>, request: Request, next: 
 
     let mut response = REQUEST.scope(task_id, answer(request, next)).await;
 
-    state.0.services.metrics.response(response.status().as_u16());
+    let status = response.status().as_u16();
+    state.0.services.metrics.response(route.class, status, began.elapsed());
     let headers = response.headers_mut();
     cors.apply(headers);
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));

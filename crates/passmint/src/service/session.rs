@@ -53,8 +53,6 @@ impl SessionService {
     }
 
     async fn end_some(&self, which: Sessions, reason: EndReason) -> Result<u64, Failure> {
-        let ended = self.0.store.end_sessions(which, reason).await?;
-        self.0.metrics.sessions_ended(reason, ended);
-        Ok(ended)
+        Ok(self.0.store.end_sessions(which, reason).await?)
     }
 }

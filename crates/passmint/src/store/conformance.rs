@@ -26,6 +26,9 @@ struct World {
 struct Told {
     revoked: Mutex<Vec<Revocation>>,
     commits: Mutex<Vec<usize>>,
+    ended: Mutex<Vec<(EndReason, u64)>>,
+    writes: Mutex<Vec<Duration>>,
+    reads: Mutex<Vec<Duration>>,
 }
 
 impl CommitSink for Told {
@@ -35,6 +38,18 @@ impl CommitSink for Told {
 
     fn committed(&self, writes: usize) {
         self.commits.lock().push(writes);
+    }
+
+    fn ended(&self, reason: EndReason, sessions: u64) {
+        self.ended.lock().push((reason, sessions));
+    }
+
+    fn wrote(&self, took: Duration) {
+        self.writes.lock().push(took);
+    }
+
+    fn read(&self, took: Duration) {
+        self.reads.lock().push(took);
     }
 }
 
@@ -181,10 +196,65 @@ async fn theft_and_lost_state_end_the_session_and_are_told() {
     assert!(matches!(world.rotate(ahead, 5).await, Rotation::StateLost));
     assert_eq!(world.reason(stolen).await, Some(EndReason::ReuseDetected));
     assert_eq!(world.reason(ahead).await, Some(EndReason::StateLost));
+    let ended = [(EndReason::ReuseDetected, 1), (EndReason::StateLost, 1)];
+    assert_eq!(*world.told.ended.lock(), ended);
     let told = world.told.revoked.lock().clone();
     assert_eq!(told, [Revocation::Session(stolen), Revocation::Session(ahead)]);
     let kept = world.store.revocations().await.unwrap();
     assert_eq!(kept.iter().map(|entry| entry.revocation).collect::<Vec<_>>(), told);
+}
+
+#[tokio::test]
+async fn every_end_is_told_with_its_reason() {
+    let world = world();
+    let told = || std::mem::take(&mut *world.told.ended.lock());
+    let user = world.add_user("asha").await;
+    for number in 1..=3 {
+        world.start(user, number).await;
+    }
+    let mut start = world.start_of(user, 4);
+    start.policy.max_per_user = 2;
+    let newest = world.store.start_session(start).await.unwrap().unwrap().session.id;
+    assert_eq!(told(), [(EndReason::Evicted, 1), (EndReason::Evicted, 1)]);
+    let change = PasswordChange {
+        user,
+        hash: PasswordHash::new("second hash".to_owned()),
+        expected_version: None,
+        keep: Some(newest),
+    };
+    world.store.change_password(change).await.unwrap();
+    assert_eq!(told(), [(EndReason::PasswordChanged, 1)]);
+    world.store.set_disabled(user, true).await.unwrap();
+    assert_eq!(told(), [(EndReason::UserDisabled, 1)]);
+    world.store.delete_user(user).await.unwrap();
+    assert_eq!(told(), [], "none was left");
+
+    let user = world.add_user("ravi").await;
+    for number in 5..=6 {
+        world.start(user, number).await;
+    }
+    world.store.delete_user(user).await.unwrap();
+    assert_eq!(told(), [(EndReason::UserDeleted, 2)]);
+
+    let user = world.add_user("mira").await;
+    world.start(user, 7).await;
+    let change = KeyChange { end_sessions_of: Some(1), ..KeyChange::default() };
+    world.store.change_keys(change).await.unwrap();
+    assert_eq!(told(), [(EndReason::KeyRevoked, 1)]);
+}
+
+#[tokio::test]
+async fn reads_and_writes_tell_what_they_took() {
+    let world = world();
+    world.add_user("asha").await;
+    world.store.user_named(Username::canonical("asha")).await.unwrap();
+    let longest = Duration::from_secs(5);
+    let writes = world.told.writes.lock().clone();
+    let reads = world.told.reads.lock().clone();
+    assert_eq!((writes.len(), reads.len()), (1, 1));
+    for took in [writes[0], reads[0]] {
+        assert!(took > Duration::ZERO && took < longest, "{took:?}");
+    }
 }
 
 #[tokio::test]
@@ -281,6 +351,7 @@ async fn the_walk_ends_what_ran_out_and_deletes_what_is_old() {
     };
     assert_eq!(walk(Duration::from_hours(1)).await, (1, 0), "running time has hardly passed");
     assert_eq!(world.reason(idle).await, Some(EndReason::Idle));
+    assert_eq!(world.told.ended.lock().last(), Some(&(EndReason::Idle, 1)));
     tokio::time::sleep(Duration::from_millis(20)).await;
     assert_eq!(walk(Duration::from_millis(1)).await, (0, 2));
     assert!(world.store.session(ended).await.unwrap().is_none());

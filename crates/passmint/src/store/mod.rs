@@ -41,6 +41,16 @@ pub trait CommitSink: Send + Sync {
 
     /// Hears how many writes one commit carried.
     fn committed(&self, writes: usize);
+
+    /// Hears of sessions whose end is durable now. One that had merely given way or fallen asleep
+    /// may end once more, by a reason that ends its access tokens too.
+    fn ended(&self, reason: EndReason, sessions: u64);
+
+    /// Hears what one write took, from handing it in until it was durable.
+    fn wrote(&self, took: Duration);
+
+    /// Hears what one read took, on the task that asked for it.
+    fn read(&self, took: Duration);
 }
 
 /// A session to begin.

@@ -9,4 +9,4 @@ mod pool;
 
 pub use self::core::Backend;
 pub use self::phc::{Argon2Params, Parsed};
-pub use self::pool::{HashingPool, Overloaded, PoolSettings, PoolState, Verification};
+pub use self::pool::{HashSink, HashingPool, Overloaded, PoolSettings, PoolState, Verification};

@@ -60,6 +60,12 @@ pub struct PoolState {
     pub hash_time: Duration,
 }
 
+/// Who is told of every hash.
+pub trait HashSink: Send + Sync {
+    /// A job waited so long for its turn, and then took a thread so long. Called on that thread.
+    fn hashed(&self, waited: Duration, took: Duration);
+}
+
 enum Work {
     /// `None`: nothing to match, but the same price is paid.
     Verify(Password, Option<PasswordHash>, oneshot::Sender<Result<Verification, Overloaded>>),
@@ -68,6 +74,7 @@ enum Work {
 
 struct Job {
     work: Work,
+    since: Instant,
     deadline: Instant,
 }
 
@@ -89,6 +96,7 @@ struct Shared {
     freed: Condvar,
     settings: PoolSettings,
     backend: Backend,
+    sink: Arc<dyn HashSink>,
 }
 
 /// The pool. Its threads end when it is dropped, after the jobs they are at.
@@ -98,7 +106,7 @@ pub struct HashingPool {
 
 impl HashingPool {
     /// Starts the threads.
-    pub fn start(settings: PoolSettings) -> std::io::Result<Self> {
+    pub fn start(settings: PoolSettings, sink: Arc<dyn HashSink>) -> std::io::Result<Self> {
         let backend = Backend::choose();
         if backend == Backend::Portable {
             tracing::warn!(
@@ -117,6 +125,7 @@ impl HashingPool {
             freed: Condvar::new(),
             settings,
             backend,
+            sink,
         });
         for number in 0..settings.threads.max(1) {
             let shared = Arc::clone(&shared);
@@ -165,7 +174,8 @@ impl HashingPool {
         if expected > max_wait {
             return Err(Overloaded { retry_after: expected.saturating_sub(max_wait) });
         }
-        state.queue.push_back(Job { work, deadline: Instant::now() + max_wait });
+        let since = Instant::now();
+        state.queue.push_back(Job { work, since, deadline: since + max_wait });
         drop(state);
         self.shared.arrived.notify_one();
         Ok(())
@@ -232,6 +242,7 @@ impl Shared {
 
     fn run(&self, job: Job, core: &mut Core) {
         let started = Instant::now();
+        let waited = started.duration_since(job.since);
         let usual = match job.work {
             Work::Verify(password, hash, answer) => {
                 let (verification, usual) = self.verify(core, &password, hash.as_ref());
@@ -246,11 +257,13 @@ impl Shared {
                 true
             }
         };
+        let took = started.elapsed();
+        self.sink.hashed(waited, took);
         let mut state = self.state.lock();
         state.running -= 1;
         if usual {
             // An eighth of the newest: quick enough to follow a slower machine, calm under noise.
-            state.hash_time = (state.hash_time * 7 + started.elapsed()) / 8;
+            state.hash_time = (state.hash_time * 7 + took) / 8;
         }
     }
 
@@ -352,8 +365,18 @@ mod tests {
     const CHEAP: Argon2Params = Argon2Params { memory_kib: 64, passes: 1, lanes: 1 };
     const SECOND: Duration = Duration::from_secs(1);
 
+    /// Keeps what it hears.
+    #[derive(Default)]
+    struct Heard(Mutex<Vec<(Duration, Duration)>>);
+
+    impl HashSink for Heard {
+        fn hashed(&self, waited: Duration, took: Duration) {
+            self.0.lock().push((waited, took));
+        }
+    }
+
     fn pool(params: Argon2Params) -> HashingPool {
-        HashingPool::start(PoolSettings { threads: 1, params }).unwrap()
+        HashingPool::start(PoolSettings { threads: 1, params }, Arc::new(Heard::default())).unwrap()
     }
 
     fn password(text: &str) -> Password {
@@ -386,6 +409,27 @@ mod tests {
         assert_eq!(Parsed::read(&better).unwrap().params, today);
         let found = pool.verify(password("right"), Some(better), SECOND).await.unwrap();
         assert!(matches!(found, Verification::Match(None)));
+    }
+
+    #[tokio::test]
+    async fn the_second_of_two_waits_for_the_first() {
+        let heard = Arc::new(Heard::default());
+        let params = Argon2Params { memory_kib: 19_456, passes: 2, lanes: 1 };
+        let settings = PoolSettings { threads: 1, params };
+        let pool = HashingPool::start(settings, Arc::clone(&heard) as _).unwrap();
+        let (first, second) = tokio::join!(
+            pool.verify(password("any"), None, SECOND),
+            pool.verify(password("any"), None, SECOND)
+        );
+        assert!(first.is_ok() && second.is_ok());
+        // Ends the thread, after it has told of the job whose answer is here already.
+        drop(pool);
+        while heard.0.lock().len() < 2 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let heard = heard.0.lock().clone();
+        let [(_, took), (waited, _)] = heard[..] else { panic!("{heard:?}") };
+        assert!(took > Duration::from_millis(1) && waited > took / 2, "{heard:?}");
     }
 
     #[tokio::test]

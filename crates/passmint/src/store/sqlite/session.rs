@@ -272,6 +272,7 @@ pub(super) fn end_one(write: &mut Write<'_>, id: SessionId, reason: EndReason) -
     if changed > 0 && reason.ends_access_tokens() {
         write.revoke(Revocation::Session(id))?;
     }
+    write.ended(reason, changed as u64);
     Ok(changed > 0)
 }
 
@@ -316,6 +317,7 @@ pub(super) fn end_all_of(
             write.running_time,
             keep.map(|id| id.0)
         ])?;
+    write.ended(reason, changed as u64);
     Ok(changed as u64)
 }
 

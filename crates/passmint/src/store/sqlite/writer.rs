@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use crate::clock::Clock;
 use crate::domain::revocation::{Revocation, RevocationEntry};
+use crate::domain::session::EndReason;
 use crate::domain::time::{Timestamp, micros};
 use crate::store::{CommitSink, StoreError, Uncommitted};
 
@@ -50,15 +51,42 @@ pub(super) struct Write<'a> {
     pub(super) now: Timestamp,
     /// Running time, see [`RunningTime`].
     pub(super) running_time: i64,
-    revoked: &'a mut Vec<RevocationEntry>,
+    news: &'a mut News,
+}
+
+/// What the sink hears when the batch is durable.
+#[derive(Default)]
+struct News {
+    revoked: Vec<RevocationEntry>,
+    ended: Vec<(EndReason, u64)>,
+}
+
+impl News {
+    /// How much there is, for [`News::forget_after`].
+    fn len(&self) -> (usize, usize) {
+        (self.revoked.len(), self.ended.len())
+    }
+
+    /// Drops what a job told that was then undone.
+    fn forget_after(&mut self, (revoked, ended): (usize, usize)) {
+        self.revoked.truncate(revoked);
+        self.ended.truncate(ended);
+    }
 }
 
 impl Write<'_> {
     /// Appends to the revocation table; the sink hears of it after the commit.
     pub(super) fn revoke(&mut self, revocation: Revocation) -> Result<(), rusqlite::Error> {
         let entry = super::revocation::append(self, revocation)?;
-        self.revoked.push(entry);
+        self.news.revoked.push(entry);
         Ok(())
+    }
+
+    /// Notes that so many sessions were ended; the sink hears of it after the commit.
+    pub(super) fn ended(&mut self, reason: EndReason, sessions: u64) {
+        if sessions > 0 {
+            self.news.ended.push((reason, sessions));
+        }
     }
 }
 
@@ -71,13 +99,26 @@ enum Scope {
     Single,
 }
 
+/// A job's way through the queue, from being handed in until it is durable.
+struct Way {
+    since: Instant,
+}
+
+impl Way {
+    fn begin() -> Self {
+        Self { since: Instant::now() }
+    }
+}
+
 trait Job: Send {
     fn scope(&self) -> Scope;
+    fn way(&self) -> &Way;
     fn run(&mut self, write: &mut Write<'_>) -> bool;
     fn finish(self: Box<Self>, commit_failure: Option<&str>);
 }
 
 struct Pending<F, T> {
+    way: Way,
     work: Option<F>,
     outcome: Option<Result<T, StoreError>>,
     answer: oneshot::Sender<Result<T, StoreError>>,
@@ -90,6 +131,10 @@ where
 {
     fn scope(&self) -> Scope {
         Scope::Several
+    }
+
+    fn way(&self) -> &Way {
+        &self.way
     }
 
     fn run(&mut self, write: &mut Write<'_>) -> bool {
@@ -115,6 +160,7 @@ where
 
 /// A job of the hot path: its caller hears of the outcome before the commit, and of the commit apart.
 struct Early<F, T> {
+    way: Way,
     work: Option<F>,
     executed: Option<oneshot::Sender<Result<Uncommitted<T>, StoreError>>>,
     committed: Option<oneshot::Sender<Result<(), StoreError>>>,
@@ -127,6 +173,10 @@ where
 {
     fn scope(&self) -> Scope {
         Scope::Single
+    }
+
+    fn way(&self) -> &Way {
+        &self.way
     }
 
     fn run(&mut self, write: &mut Write<'_>) -> bool {
@@ -194,7 +244,8 @@ impl Writer {
         T: Send + 'static,
     {
         let (answer, receiver) = oneshot::channel();
-        self.submit(Box::new(Pending { work: Some(work), outcome: None, answer }))?;
+        let way = Way::begin();
+        self.submit(Box::new(Pending { way, work: Some(work), outcome: None, answer }))?;
         receiver.await.map_err(|_| ended())?
     }
 
@@ -206,7 +257,8 @@ impl Writer {
         T: Send + 'static,
     {
         let (sender, executed) = oneshot::channel();
-        let job = Early { work: Some(work), executed: Some(sender), committed: None };
+        let way = Way::begin();
+        let job = Early { way, work: Some(work), executed: Some(sender), committed: None };
         self.submit(Box::new(job))?;
         executed.await.map_err(|_| ended())?
     }
@@ -249,11 +301,11 @@ impl Batches {
 
     /// One transaction for the whole batch; then the sink, then the answers.
     fn commit(&self, mut batch: Vec<Box<dyn Job>>) {
-        let mut revoked = Vec::new();
-        let failure = match self.run_all(&mut batch, &mut revoked) {
+        let mut news = News::default();
+        let failure = match self.run_all(&mut batch, &mut news) {
             Ok(()) => {
                 self.commits.fetch_add(1, Ordering::Relaxed);
-                self.sink.committed(batch.len());
+                self.tell(&batch, &news);
                 None
             }
             Err(error) => {
@@ -262,23 +314,31 @@ impl Batches {
                 Some(error.to_string())
             }
         };
-        if failure.is_none() && !revoked.is_empty() {
-            self.sink.revoked(&revoked);
-        }
         for job in batch {
             job.finish(failure.as_deref());
         }
     }
 
-    fn run_all(
-        &self,
-        batch: &mut [Box<dyn Job>],
-        revoked: &mut Vec<RevocationEntry>,
-    ) -> Result<(), rusqlite::Error> {
+    /// Tells the sink of a batch that is durable.
+    fn tell(&self, batch: &[Box<dyn Job>], news: &News) {
+        if !news.revoked.is_empty() {
+            self.sink.revoked(&news.revoked);
+        }
+        for (reason, sessions) in &news.ended {
+            self.sink.ended(*reason, *sessions);
+        }
+        self.sink.committed(batch.len());
+        let durable = Instant::now();
+        for job in batch {
+            self.sink.wrote(durable.duration_since(job.way().since));
+        }
+    }
+
+    fn run_all(&self, batch: &mut [Box<dyn Job>], news: &mut News) -> Result<(), rusqlite::Error> {
         let execute = |sql| self.connection.prepare_cached(sql)?.execute([]);
         execute("BEGIN IMMEDIATE")?;
         for job in batch {
-            let before = revoked.len();
+            let before = news.len();
             let several = job.scope() == Scope::Several;
             if several {
                 execute("SAVEPOINT job")?;
@@ -287,12 +347,12 @@ impl Batches {
                 db: &self.connection,
                 now: self.clock.now(),
                 running_time: self.running_time.now(),
-                revoked: &mut *revoked,
+                news: &mut *news,
             });
             match (several, done) {
                 (true, true) => drop(execute("RELEASE job")?),
                 (true, false) => {
-                    revoked.truncate(before);
+                    news.forget_after(before);
                     execute("ROLLBACK TO job")?;
                     execute("RELEASE job")?;
                 }
