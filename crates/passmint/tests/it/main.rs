@@ -20,6 +20,7 @@ mod harness;
 mod keys;
 mod login;
 mod me;
+mod metrics;
 mod password_change;
 mod refresh;
 mod revocation;
