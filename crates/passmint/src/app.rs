@@ -238,6 +238,9 @@ pub fn reload(services: &Services, tls: &Tls, log: Option<&LogLevel>, new: Confi
     if old.log.format != new.log.format {
         fixed.push("log.format");
     }
+    if old.otlp.endpoint != new.otlp.endpoint {
+        fixed.push("otlp.endpoint");
+    }
     if !fixed.is_empty() {
         tracing::warn!(settings = fixed.join("; "), "these settings count from the next start on");
     }
@@ -259,6 +262,7 @@ pub fn reload(services: &Services, tls: &Tls, log: Option<&LogLevel>, new: Confi
     next.database = old.database.clone();
     next.master_key = old.master_key.clone();
     next.hashing = old.hashing.clone();
+    next.otlp.endpoint.clone_from(&old.otlp.endpoint);
     services.settings.store(Arc::new(next));
     services.tokens.forget_known();
     Ok(())

@@ -18,6 +18,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
+use tracing::Instrument as _;
 
 use super::error::{ApiError, Cause};
 use super::route::Route;
@@ -27,9 +28,11 @@ use crate::service::session::SessionService;
 use crate::service::token::TokenService;
 use crate::service::user::UserService;
 use crate::service::{Services, Settings};
-use crate::telemetry::REQUEST_ID as REQUEST;
+use crate::telemetry::{Incoming, REQUEST_ID as REQUEST, note_answer, request_span};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// W3C Trace Context, section 3.2.
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Whether the server takes new work.
 #[derive(Debug, Default)]
@@ -118,13 +121,23 @@ pub async fn envelope(State(state): State<PublicState>, request: Request, next: 
     let began = Instant::now();
     let route = Route::of(request.uri().path());
     let id = state.0.ids.of(request.headers());
-    let cors = Cors::of(&request, &state.0.services.settings.load());
+    let config = state.0.services.settings.load();
+    let cors = Cors::of(&request, &config);
+    let span = request_span(|| incoming(&request, route, &id), config.otlp.sample_percent);
+    drop(config);
     let http1 = request.version() <= Version::HTTP_11;
     let task_id: Arc<str> = id.to_str().unwrap_or_default().into();
 
-    let mut response = REQUEST.scope(task_id, answer(request, next)).await;
+    let mut response = if span.is_none() {
+        REQUEST.scope(task_id, answer(request, next)).await
+    } else {
+        // Apart and boxed, so that requests without a span do not carry room for one about.
+        let traced = answer(request, next).instrument(span.clone());
+        Box::pin(REQUEST.scope(task_id, traced)).await
+    };
 
     let status = response.status().as_u16();
+    note_answer(&span, status);
     state.0.services.metrics.response(route.class, status, began.elapsed());
     let headers = response.headers_mut();
     cors.apply(headers);
@@ -135,6 +148,17 @@ pub async fn envelope(State(state): State<PublicState>, request: Request, next: 
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
+}
+
+/// What a trace tells of a request: no path, no query, no header but its place in a larger trace.
+fn incoming<'a>(request: &'a Request, route: Route, id: &'a HeaderValue) -> Incoming<'a> {
+    let traceparent = request.headers().get(TRACEPARENT);
+    Incoming {
+        method: request.method().as_str(),
+        route: route.template,
+        request_id: id.to_str().unwrap_or_default(),
+        traceparent: traceparent.and_then(|header| header.to_str().ok()),
+    }
 }
 
 /// The handler's answer, or a 500 when it panics. What went wrong is logged here, once.

@@ -31,4 +31,5 @@ mod secrets;
 mod sessions;
 mod settings;
 mod start_stop;
+mod traces;
 mod verify;

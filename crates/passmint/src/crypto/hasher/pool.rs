@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::constant_time;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
+use tracing::field::Empty;
 
 use super::core::{Backend, Core};
 use super::phc::{Argon2Params, Parsed, SALT, TAG};
@@ -76,6 +77,8 @@ struct Job {
     work: Work,
     since: Instant,
     deadline: Instant,
+    /// Of the request's trace, if there is one; ends with the job.
+    span: tracing::Span,
 }
 
 struct State {
@@ -175,7 +178,8 @@ impl HashingPool {
             return Err(Overloaded { retry_after: expected.saturating_sub(max_wait) });
         }
         let since = Instant::now();
-        state.queue.push_back(Job { work, since, deadline: since + max_wait });
+        let span = tracing::info_span!("hash password", passmint.queue_wait_ms = Empty);
+        state.queue.push_back(Job { work, since, deadline: since + max_wait, span });
         drop(state);
         self.shared.arrived.notify_one();
         Ok(())
@@ -243,6 +247,7 @@ impl Shared {
     fn run(&self, job: Job, core: &mut Core) {
         let started = Instant::now();
         let waited = started.duration_since(job.since);
+        job.span.record("passmint.queue_wait_ms", waited.as_secs_f64() * 1e3);
         let usual = match job.work {
             Work::Verify(password, hash, answer) => {
                 let (verification, usual) = self.verify(core, &password, hash.as_ref());

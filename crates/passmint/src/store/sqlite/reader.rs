@@ -37,6 +37,7 @@ impl Readers {
         T: Send + 'static,
     {
         let asked = Instant::now();
+        let span = tracing::info_span!("store read", db.system.name = "sqlite");
         let permit = Arc::clone(&self.permits)
             .acquire_owned()
             .await
@@ -53,6 +54,7 @@ impl Readers {
         .await
         .map_err(|error| StoreError::Failed(error.to_string()))?;
         self.sink.read(asked.elapsed());
+        drop(span);
         outcome
             .ok_or_else(|| StoreError::Failed("no connection to read with".to_owned()))?
             .map_err(StoreError::from)

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use rusqlite::Connection;
 use tokio::sync::oneshot;
+use tracing::field::Empty;
 
 use crate::clock::Clock;
 use crate::domain::revocation::{Revocation, RevocationEntry};
@@ -102,11 +103,19 @@ enum Scope {
 /// A job's way through the queue, from being handed in until it is durable.
 struct Way {
     since: Instant,
+    /// Of the request's trace, if there is one; ends with the job.
+    span: tracing::Span,
 }
 
 impl Way {
     fn begin() -> Self {
-        Self { since: Instant::now() }
+        let span = tracing::info_span!(
+            "store write",
+            db.system.name = "sqlite",
+            db.operation.batch.size = Empty,
+            otel.status_code = Empty
+        );
+        Self { since: Instant::now(), span }
     }
 }
 
@@ -311,6 +320,9 @@ impl Batches {
             Err(error) => {
                 // Nothing of the batch may stay; when there is no transaction this fails, rightly.
                 drop(self.connection.execute_batch("ROLLBACK"));
+                for job in &batch {
+                    job.way().span.record("otel.status_code", "ERROR");
+                }
                 Some(error.to_string())
             }
         };
@@ -329,8 +341,11 @@ impl Batches {
         }
         self.sink.committed(batch.len());
         let durable = Instant::now();
+        let size = i64::try_from(batch.len()).unwrap_or(i64::MAX);
         for job in batch {
-            self.sink.wrote(durable.duration_since(job.way().since));
+            let way = job.way();
+            way.span.record("db.operation.batch.size", size);
+            self.sink.wrote(durable.duration_since(way.since));
         }
     }
 
