@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::available_parallelism;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use arc_swap::ArcSwap;
@@ -14,7 +15,7 @@ use tokio::sync::{RwLock, watch};
 use crate::admin::{self, AllowedHosts};
 use crate::clock::{Clock, TurnableClock};
 use crate::config::Config;
-use crate::crypto::hasher::{Argon2Params, HashingPool, PoolSettings};
+use crate::crypto::hasher::{Argon2Params, HashSink, HashingPool, PoolSettings};
 use crate::crypto::master_key;
 use crate::crypto::sealing::Sealer;
 use crate::domain::audit::{AuditEvent, AuditKind, By};
@@ -48,8 +49,9 @@ pub async fn open(config: Config, clock: Arc<dyn Clock>) -> Result<Services> {
     let new_database = store.keys().await?.1.is_none();
     let sealer = Sealer::new(&master_key_of(&config, new_database)?)?;
     let ring = open_ring(&store, &sealer, &config, clock.now()).await?;
-    let hashing =
-        HashingPool::start(pool_settings(&config)).context("cannot start hashing threads")?;
+    let hashed = Arc::new(Hashed(Arc::clone(&metrics)));
+    let hashing = HashingPool::start(pool_settings(&config), hashed)
+        .context("cannot start hashing threads")?;
     let settings = Arc::new(ArcSwap::from_pointee(config));
     let parts = Arc::new(Parts {
         store: Arc::new(store),
@@ -95,7 +97,24 @@ impl CommitSink for Committed {
     }
 
     fn audited(&self, kind: AuditKind) {
-        self.metrics.audited(kind.name());
+        self.metrics.audited(kind);
+    }
+
+    fn wrote(&self, took: Duration) {
+        self.metrics.store_write(took);
+    }
+
+    fn read(&self, took: Duration) {
+        self.metrics.store_read(took);
+    }
+}
+
+/// What hears of every hash.
+struct Hashed(Arc<Metrics>);
+
+impl HashSink for Hashed {
+    fn hashed(&self, waited: Duration, took: Duration) {
+        self.0.hashed(waited, took);
     }
 }
 
@@ -237,6 +256,9 @@ pub fn reload(services: &Services, tls: &Tls, log: Option<&LogLevel>, new: Confi
     if old.log.format != new.log.format {
         fixed.push("log.format");
     }
+    if old.otlp.endpoint != new.otlp.endpoint {
+        fixed.push("otlp.endpoint");
+    }
     if !fixed.is_empty() {
         tracing::warn!(settings = fixed.join("; "), "these settings count from the next start on");
     }
@@ -258,6 +280,7 @@ pub fn reload(services: &Services, tls: &Tls, log: Option<&LogLevel>, new: Confi
     next.database = old.database.clone();
     next.master_key = old.master_key.clone();
     next.hashing = old.hashing.clone();
+    next.otlp.endpoint.clone_from(&old.otlp.endpoint);
     services.settings.store(Arc::new(next));
     services.tokens.forget_known();
     services.parts.note(By::OPERATOR, AuditEvent::new(AuditKind::SettingsReloaded));

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
+use axum::http::HeaderMap;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 
@@ -27,8 +28,9 @@ pub fn router(
     hosts: AllowedHosts,
     clock: Option<Arc<TurnableClock>>,
 ) -> Router {
+    let scrape = get(async move |headers: HeaderMap| metrics::scrape(&services, &headers));
     let mut routes = Routes::default()
-        .plain("/metrics", "GET, HEAD, OPTIONS", get(async move || metrics::scrape(&services)))
+        .plain("/metrics", "GET, HEAD, OPTIONS", scrape)
         .plain("/healthz", "GET, HEAD, OPTIONS", get(healthz))
         .plain("/readyz", "GET, HEAD, OPTIONS", get(readyz));
     if let Some(clock) = clock {

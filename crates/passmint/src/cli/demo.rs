@@ -49,7 +49,7 @@ impl Demo {
             free_port(&mut sources, "server.admin_listen", config.server.admin_listen),
         ];
         let config = Config::load(&sources)?;
-        let log = telemetry::start_log(&config.log);
+        let telemetry = telemetry::start(&config.log, &config.otlp)?;
         let clock = self.clock.then(|| Arc::new(TurnableClock::new(Arc::new(SystemClock))));
         let time: Arc<dyn Clock> = match &clock {
             Some(clock) => Arc::clone(clock) as _,
@@ -59,7 +59,7 @@ impl Demo {
         add_sample_user(&services).await?;
         let server = Server::bind(services.clone(), clock).await?;
         let (public, admin) = server.urls()?;
-        let running = Running::start(server, services, sources.clone(), log)?;
+        let running = Running::start(server, services, sources.clone(), telemetry)?;
         for taken in taken.into_iter().flatten() {
             eprintln!("passmint: {taken} is taken, so the demo took another port.");
         }

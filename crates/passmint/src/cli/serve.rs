@@ -13,11 +13,11 @@ use crate::config::{Config, Sources};
 use crate::domain::password::RECOMMENDED_LENGTH;
 use crate::http::listener::Tls;
 use crate::service::Services;
-use crate::telemetry::{self, LogLevel};
+use crate::telemetry::{self, LogLevel, Telemetry, Traces};
 
 pub(super) async fn run(sources: &Sources) -> Result<()> {
     let config = Config::load(sources)?;
-    let log = telemetry::start_log(&config.log);
+    let telemetry = telemetry::start(&config.log, &config.otlp)?;
     if config.password.min_length < RECOMMENDED_LENGTH {
         tracing::warn!(
             min_length = config.password.min_length,
@@ -28,7 +28,7 @@ pub(super) async fn run(sources: &Sources) -> Result<()> {
     let server = Server::bind(services.clone(), None).await?;
     let (public, admin) = server.urls()?;
     let backend = services.parts.hashing.backend();
-    let running = Running::start(server, services, sources.clone(), log)?;
+    let running = Running::start(server, services, sources.clone(), telemetry)?;
     tracing::info!(public, admin, version = env!("CARGO_PKG_VERSION"), argon2 = %backend, "ready");
     running.wait().await
 }
@@ -37,6 +37,7 @@ pub(super) async fn run(sources: &Sources) -> Result<()> {
 pub(super) struct Running {
     server: tokio::task::JoinHandle<Result<()>>,
     control: tokio::task::JoinHandle<()>,
+    traces: Option<Traces>,
 }
 
 impl Running {
@@ -44,8 +45,9 @@ impl Running {
         server: Server,
         services: Services,
         sources: Sources,
-        log: Option<LogLevel>,
+        telemetry: Telemetry,
     ) -> Result<Self> {
+        let Telemetry { log, traces } = telemetry;
         let socket = services.settings.load().database.socket();
         let control = tokio::spawn(ControlSocket::bind(&socket)?.serve(services.clone()));
         let (stop, stopping) = watch::channel(false);
@@ -56,7 +58,7 @@ impl Running {
             }
             stop.send_replace(true);
         });
-        Ok(Self { server: tokio::spawn(server.run(stopping)), control })
+        Ok(Self { server: tokio::spawn(server.run(stopping)), control, traces })
     }
 
     /// Until a signal has stopped the server and everything accepted is answered.
@@ -65,6 +67,9 @@ impl Running {
         self.control.abort();
         // The socket's file goes with the task.
         drop(self.control.await);
+        if let Some(traces) = self.traces {
+            traces.flush().await;
+        }
         tracing::info!("stopped");
         outcome
     }

@@ -4,6 +4,7 @@
 //! are reported at once, each with its place. This is the only room that reads the environment.
 //! One file per section; each section is a plain struct that the rest of the house reads.
 
+mod otlp;
 mod reader;
 mod sections;
 mod value;
@@ -11,6 +12,7 @@ mod value;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use otlp::Otlp;
 pub use reader::{Effective, Place, Problem};
 pub use sections::{
     Api, Audit, Database, HashingSettings, Keys, Limits, Log, LogFormat, Login, MasterKey,
@@ -51,6 +53,8 @@ pub struct Config {
     pub audit: Audit,
     /// `log`
     pub log: Log,
+    /// `otlp`
+    pub otlp: Otlp,
     /// Every setting with its value as shown and its place, secrets hidden: `config print`.
     pub effective: Vec<Effective>,
 }
@@ -146,6 +150,7 @@ impl Config {
             throttle: Throttle::read(&mut reader),
             audit: Audit::read(&mut reader),
             log: Log::read(&mut reader),
+            otlp: Otlp::read(&mut reader),
             effective: Vec::new(),
         };
         config.check_together(&mut reader);

@@ -63,6 +63,9 @@ macro_rules! kinds {
         pub enum AuditKind { $($(#[$doc])* $kind),+ }
 
         impl AuditKind {
+            /// Every kind.
+            pub const ALL: &[Self] = &[$(Self::$kind),+];
+
             /// The name in records, in metrics and for `audit list --event`.
             pub fn name(self) -> &'static str {
                 match self { $(Self::$kind => $name),+ }

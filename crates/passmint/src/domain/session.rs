@@ -68,7 +68,8 @@ pub enum EndReason {
 }
 
 impl EndReason {
-    const ALL: [Self; 13] = [
+    /// Every reason.
+    pub const ALL: [Self; 13] = [
         Self::Logout,
         Self::LoggedOutElsewhere,
         Self::ReuseDetected,

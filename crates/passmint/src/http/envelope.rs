@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
 use axum::extract::{ConnectInfo, FromRef, Request, State};
 use axum::http::header::{
@@ -18,18 +19,22 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
+use tracing::Instrument as _;
 
 use super::client_address::client_address;
 use super::error::{ApiError, Cause};
+use super::route::Route;
 use crate::config::Config;
 use crate::service::key::KeyService;
 use crate::service::session::SessionService;
 use crate::service::token::TokenService;
 use crate::service::user::UserService;
 use crate::service::{Services, Settings};
-use crate::telemetry::{REQUEST, RequestContext};
+use crate::telemetry::{Incoming, REQUEST, RequestContext, note_answer, request_span};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// W3C Trace Context, section 3.2.
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Whether the server takes new work.
 #[derive(Debug, Default)]
@@ -115,9 +120,12 @@ impl RequestIds {
 
 /// Wraps every request; a layer around the whole router.
 pub async fn envelope(State(state): State<PublicState>, request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let route = Route::of(request.uri().path());
     let id = state.0.ids.of(request.headers());
     let config = state.0.services.settings.load();
     let cors = Cors::of(&request, &config);
+    let span = request_span(|| incoming(&request, route, &id), config.otlp.sample_percent);
     let http1 = request.version() <= Version::HTTP_11;
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
     let context = RequestContext {
@@ -126,9 +134,17 @@ pub async fn envelope(State(state): State<PublicState>, request: Request, next: 
     };
     drop(config);
 
-    let mut response = REQUEST.scope(context, answer(request, next)).await;
+    let mut response = if span.is_none() {
+        REQUEST.scope(context, answer(request, next)).await
+    } else {
+        // Apart and boxed, so that requests without a span do not carry room for one about.
+        let traced = answer(request, next).instrument(span.clone());
+        Box::pin(REQUEST.scope(context, traced)).await
+    };
 
-    state.0.services.metrics.response(response.status().as_u16());
+    let status = response.status().as_u16();
+    note_answer(&span, status);
+    state.0.services.metrics.response(route.class, status, began.elapsed());
     let headers = response.headers_mut();
     cors.apply(headers);
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
@@ -138,6 +154,17 @@ pub async fn envelope(State(state): State<PublicState>, request: Request, next: 
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
+}
+
+/// What a trace tells of a request: no path, no query, no header but its place in a larger trace.
+fn incoming<'a>(request: &'a Request, route: Route, id: &'a HeaderValue) -> Incoming<'a> {
+    let traceparent = request.headers().get(TRACEPARENT);
+    Incoming {
+        method: request.method().as_str(),
+        route: route.template,
+        request_id: id.to_str().unwrap_or_default(),
+        traceparent: traceparent.and_then(|header| header.to_str().ok()),
+    }
 }
 
 /// The handler's answer, or a 500 when it panics. What went wrong is logged here, once.

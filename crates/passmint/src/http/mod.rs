@@ -1,9 +1,9 @@
 //! The callers' door: the public listener. The only room beside `admin` that knows axum and status
 //! codes.
 //!
-//! `router` names every route, `error` is the one status table, `envelope` does what every answer
-//! needs, `extract` and `fields` read requests; the rest are wire types and thin handlers, by noun.
-//! Handlers call services and never the store.
+//! `router` names every route, `route` knows them by path for metrics and traces, `error` is the one
+//! status table, `envelope` does what every answer needs, `extract` and `fields` read requests; the
+//! rest are wire types and thin handlers, by noun. Handlers call services and never the store.
 
 mod client_address;
 mod envelope;
@@ -14,6 +14,7 @@ mod forward_auth;
 pub(crate) mod health;
 mod key;
 pub mod listener;
+mod route;
 pub mod router;
 mod session;
 mod token;

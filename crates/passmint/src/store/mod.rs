@@ -16,6 +16,8 @@ pub mod sqlite;
 mod throttle;
 mod user;
 
+use std::time::Duration;
+
 use tokio::sync::oneshot;
 
 use crate::domain::audit::AuditKind;
@@ -53,7 +55,14 @@ pub trait CommitSink: Send + Sync {
     /// Hears how many writes one commit carried.
     fn committed(&self, writes: usize);
 
-    /// Hears that sessions were ended, for whatever reason.
+    /// Hears what one write took, from handing it in until it was durable.
+    fn wrote(&self, took: Duration);
+
+    /// Hears what one read took, on the task that asked for it.
+    fn read(&self, took: Duration);
+
+    /// Hears that sessions were ended, for whatever reason. One that had merely given way or fallen
+    /// asleep may end once more, by a reason that ends its access tokens too.
     fn sessions_ended(&self, reason: EndReason, count: u64);
 
     /// Hears of an audit record.

@@ -2,7 +2,8 @@
 //! to.
 //!
 //! The request id travels in a task-local value instead of a `tracing` span: a span per request costs
-//! as much as a tenth of a verification.
+//! as much as a tenth of a verification. Spans are for traces alone (`trace`); without them no span is
+//! ever made.
 
 use std::fmt::{self, Write as _};
 use std::io::{IsTerminal as _, Write as _};
@@ -11,11 +12,14 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
-use tracing::{Event, Subscriber};
+use tracing::subscriber::Interest;
+use tracing::{Event, Metadata, Subscriber};
+use tracing_subscriber::filter::{FilterExt as _, filter_fn};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Registry, reload};
+use tracing_subscriber::{EnvFilter, Registry, registry, reload};
 
+use super::trace::Traces;
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Log, LogFormat};
 
@@ -36,16 +40,40 @@ tokio::task_local! {
 /// Changes the log's filter while the server runs.
 pub type LogLevel = reload::Handle<EnvFilter, Registry>;
 
-/// Starts logging to standard error. `None` when a log was started before (in tests).
-pub fn start_log(log: &Log) -> Option<LogLevel> {
+/// Starts logging to standard error, and with `traces` the making of spans. `None` when a log was
+/// started before (in tests).
+pub(super) fn start(log: &Log, traces: Option<&Traces>) -> Option<LogLevel> {
     let (filter, handle) = reload::Layer::new(EnvFilter::new(&log.level));
     let json = match log.format {
         LogFormat::Json => true,
         LogFormat::Text => false,
         LogFormat::Auto => !std::io::stderr().is_terminal(),
     };
-    tracing_subscriber::registry().with(filter).with(Lines { json }).try_init().ok()?;
+    let lines = Lines { json };
+    let started = match traces {
+        None => registry().with(filter).with(lines).with(NoSpans).try_init(),
+        Some(traces) => {
+            // Each layer has its own filter: the log's level is not the traces'.
+            let events = filter.and(filter_fn(|metadata| !metadata.is_span()));
+            registry().with(lines.with_filter(events)).with(traces.layer()).try_init()
+        }
+    };
+    started.ok()?;
     Some(handle)
+}
+
+/// Refuses every span, once for each place that would make one: from then on making none costs as
+/// much as looking at a number.
+struct NoSpans;
+
+impl<S: Subscriber> Layer<S> for NoSpans {
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if metadata.is_span() { Interest::never() } else { Interest::always() }
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        !metadata.is_span()
+    }
 }
 
 /// Writes events as lines.

@@ -1,133 +1,300 @@
-//! What is counted. Labels are bounded, and counting on a hot path is one atomic addition.
+//! What is counted. Labels are bounded, and counting on a hot path is one atomic addition, timing
+//! two.
 
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::text::{encode, encode_registry};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::exposition::Exposition;
+use super::histogram::{self, Histogram};
+use super::labels::{self, CutReason, LoginOutcome, RefreshOutcome, RouteClass, VerifyOutcome};
+use super::process::Process;
+use crate::domain::audit::AuditKind;
 use crate::domain::session::EndReason;
 use crate::throttle::{Door, Rule};
 
-macro_rules! outcomes {
-    ($(#[$doc:meta])* $name:ident { $($variant:ident = $label:literal),+ }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum $name { $($variant),+ }
-
-        impl $name {
-            const ALL: &[Self] = &[$(Self::$variant),+];
-
-            /// The label's value.
-            pub fn label(self) -> &'static str {
-                match self { $(Self::$variant => $label),+ }
-            }
-        }
-    };
+macro_rules! label_set {
+    ($($name:ident { $($label:ident: $type:ty),+ })+) => {$(
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+        struct $name { $($label: $type),+ }
+    )+};
 }
 
-outcomes!(
-    /// How a login ended.
-    LoginOutcome {
-        Granted = "granted", Refused = "refused", Throttled = "throttled",
-        Overloaded = "overloaded", Failed = "failed"
+label_set! {
+    OutcomeLabel { outcome: &'static str }
+    ReasonLabel { reason: &'static str }
+    StatusLabel { status: u16 }
+    RouteLabel { route: &'static str }
+    ThrottleLabels { door: &'static str, rule: &'static str }
+    EventLabel { event: &'static str }
+    TableLabel { table: &'static str }
+    BuildLabels { version: &'static str }
+}
+
+/// Metrics by a closed set of keys, looked up once at start: counting takes no lock.
+struct Fixed<K, M>(Vec<(K, M)>);
+
+impl<K: Copy + PartialEq, M: Clone> Fixed<K, M> {
+    /// Takes one metric of `family` for each key.
+    fn of<L, C>(
+        family: &Family<L, M, C>,
+        keys: impl IntoIterator<Item = K>,
+        label: impl Fn(K) -> L,
+    ) -> Self
+    where
+        L: Clone + std::hash::Hash + Eq,
+        C: MetricConstructor<M>,
+    {
+        let metric = |key| (key, family.get_or_create_owned(&label(key)));
+        Self(keys.into_iter().map(metric).collect())
     }
-);
-outcomes!(
-    /// How a refresh ended.
-    RefreshOutcome {
-        Rotated = "rotated", Replayed = "replayed", Refused = "refused", Expired = "expired",
-        ReuseDetected = "reuse_detected", StateLost = "state_lost", Failed = "failed"
-    }
-);
-outcomes!(
-    /// Why a connection was cut.
-    CutReason {
-        Head = "head", Body = "body", Idle = "idle", Write = "write", TooMany = "too_many"
-    }
-);
-outcomes!(
-    /// How a verification ended.
-    VerifyOutcome {
-        Valid = "valid", Invalid = "invalid", Expired = "expired", Revoked = "revoked"
-    }
-);
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OutcomeLabel {
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReasonLabel {
-    reason: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StatusLabel {
-    status: u16,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ThrottledLabel {
-    door: &'static str,
-    rule: &'static str,
-}
-
-impl ThrottledLabel {
-    fn of(door: Door, rule: Rule) -> Self {
-        let door = match door {
-            Door::TokenAuth => "token_auth",
-            Door::TokenRefresh => "token_refresh",
-        };
-        let rule = match rule {
-            Rule::Address => "address",
-            Rule::Network => "network",
-            Rule::Account => "account",
-        };
-        Self { door, rule }
+    fn get(&self, key: K) -> Option<&M> {
+        self.0.iter().find(|(known, _)| *known == key).map(|(_, metric)| metric)
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct EventLabel {
-    event: &'static str,
-}
-
-/// Counters by outcome, looked up once: counting is one atomic addition.
-struct ByOutcome<O>(Vec<(O, Counter)>);
-
-impl<O: Copy + PartialEq> ByOutcome<O> {
-    fn count(&self, outcome: O) {
-        if let Some((_, counter)) = self.0.iter().find(|(known, _)| *known == outcome) {
+impl<K: Copy + PartialEq> Fixed<K, Counter> {
+    fn count(&self, key: K) {
+        if let Some(counter) = self.get(key) {
             counter.inc();
         }
     }
 }
 
-/// Answers by status; the most common one is looked up once.
-struct Responses {
-    family: Family<StatusLabel, Counter>,
-    ok: Counter,
-}
+/// A registry that hands back what it registers.
+struct Register(Registry);
 
-impl Default for Responses {
-    fn default() -> Self {
-        let family = Family::<StatusLabel, Counter>::default();
-        let ok = family.get_or_create_owned(&StatusLabel { status: 200 });
-        Self { family, ok }
+impl Register {
+    fn metric<M>(&mut self, name: &str, help: &str) -> M
+    where
+        M: Clone + Default + std::fmt::Debug + EncodeMetric + Send + Sync + 'static,
+    {
+        let metric = M::default();
+        self.0.register(name, help, metric.clone());
+        metric
+    }
+
+    /// In seconds, which the name then ends in.
+    fn seconds<M>(&mut self, name: &str, help: &str, metric: M) -> M
+    where
+        M: Clone + std::fmt::Debug + EncodeMetric + Send + Sync + 'static,
+    {
+        self.0.register_with_unit(name, help, Unit::Seconds, metric.clone());
+        metric
+    }
+
+    /// Counters by a closed set of keys, all there from the start.
+    fn counters<K, L>(
+        &mut self,
+        name: &str,
+        help: &str,
+        keys: impl IntoIterator<Item = K>,
+        label: impl Fn(K) -> L,
+    ) -> Fixed<K, Counter>
+    where
+        K: Copy + PartialEq,
+        L: Clone + std::fmt::Debug + std::hash::Hash + Eq + EncodeLabelSet + Send + Sync + 'static,
+    {
+        let family: Family<L, Counter> = self.metric(name, help);
+        Fixed::of(&family, keys, label)
     }
 }
 
+/// The lowest status, and how many there are (RFC 9110, section 15).
+const STATUSES: (u16, usize) = (100, 500);
+
+/// Answers by status, each looked up when it is first counted.
+struct Responses {
+    family: Family<StatusLabel, Counter>,
+    by_status: Vec<OnceLock<Counter>>,
+}
+
 impl Responses {
+    fn of(family: Family<StatusLabel, Counter>) -> Self {
+        let by_status = (0..STATUSES.1).map(|_| OnceLock::new()).collect();
+        // A rate wants to have seen a counter before it rises, and the first of these matters.
+        for status in [200, 500, 503] {
+            drop(family.get_or_create(&StatusLabel { status }));
+        }
+        Self { family, by_status }
+    }
+
     fn count(&self, status: u16) {
-        if status == 200 {
-            self.ok.inc();
-        } else {
-            self.family.get_or_create(&StatusLabel { status }).inc();
+        let place = usize::from(status.wrapping_sub(STATUSES.0));
+        if let Some(counter) = self.by_status.get(place) {
+            counter.get_or_init(|| self.family.get_or_create_owned(&StatusLabel { status })).inc();
+        }
+    }
+}
+
+/// What is looked up at the moment of a scrape.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reading {
+    /// Jobs that wait for a hash.
+    pub queued: usize,
+    /// What one hash takes, smoothed.
+    pub hash_time: Duration,
+    /// Entries of the revocation view.
+    pub revocations: usize,
+    /// How far the revocation view may be behind the store.
+    pub revocation_view_age: Duration,
+    /// Places in use of the throttle's tables: accounts with networks, accounts, addresses.
+    pub throttle_keys: [usize; 3],
+}
+
+/// Logins, refreshes, verifications, and what became of sessions.
+struct Tokens {
+    logins: Fixed<LoginOutcome, Counter>,
+    repeat_logins: Counter,
+    refreshes: Fixed<RefreshOutcome, Counter>,
+    verifications: Fixed<VerifyOutcome, Counter>,
+    ended: Fixed<EndReason, Counter>,
+    audited: Fixed<AuditKind, Counter>,
+    revocations: Gauge,
+    revocation_view_age: Gauge<f64, AtomicU64>,
+}
+
+impl Tokens {
+    fn register(to: &mut Register) -> Self {
+        let outcome = |outcome| OutcomeLabel { outcome };
+        let logins = |o: LoginOutcome| outcome(o.label());
+        let refreshes = |o: RefreshOutcome| outcome(o.label());
+        let verifications = |o: VerifyOutcome| outcome(o.label());
+        let reason = |reason: EndReason| ReasonLabel { reason: reason.name() };
+        let kinds = AuditKind::ALL.iter().copied();
+        let event = |kind: AuditKind| EventLabel { event: kind.name() };
+        let repeated = "Logins recognised as repeats, without a hash";
+        let verified = "Access token verifications by outcome";
+        let age = "How far the revocation view may be behind the store";
+        Self {
+            logins: to.counters("logins", "Logins by outcome", LoginOutcome::all(), logins),
+            repeat_logins: to.metric("repeat_logins", repeated),
+            refreshes: to.counters(
+                "refreshes",
+                "Refreshes by outcome",
+                RefreshOutcome::all(),
+                refreshes,
+            ),
+            verifications: to.counters(
+                "verifications",
+                verified,
+                VerifyOutcome::all(),
+                verifications,
+            ),
+            ended: to.counters(
+                "sessions_ended",
+                "Sessions ended, by reason",
+                EndReason::ALL,
+                reason,
+            ),
+            audited: to.counters("audit_records", "Audit records, by event", kinds, event),
+            revocations: to.metric("revocations", "Entries of the revocation view"),
+            revocation_view_age: to.seconds("revocation_view_age", age, Gauge::default()),
+        }
+    }
+}
+
+/// The tables of the throttle, as [`Reading`] has them.
+const THROTTLE_TABLES: [&str; 3] = ["account_network", "account", "address"];
+
+/// The throttle.
+struct Throttle {
+    refused: Fixed<(Door, Rule), Counter>,
+    keys: [Gauge; THROTTLE_TABLES.len()],
+}
+
+impl Throttle {
+    fn register(to: &mut Register) -> Self {
+        let both = Door::ALL.into_iter().flat_map(|door| Rule::ALL.map(|rule| (door, rule)));
+        let labels =
+            |(door, rule)| ThrottleLabels { door: labels::door(door), rule: labels::rule(rule) };
+        let help = "Attempts held back, by endpoint and rule";
+        let refused = to.counters("throttled", help, both, labels);
+        let help = "Keys that the throttle remembers, by table";
+        let keys: Family<TableLabel, Gauge> = to.metric("throttle_keys", help);
+        let keys = THROTTLE_TABLES.map(|table| keys.get_or_create_owned(&TableLabel { table }));
+        Self { refused, keys }
+    }
+}
+
+/// Requests and connections.
+struct Http {
+    responses: Responses,
+    requests: Fixed<RouteClass, Histogram>,
+    connections: Gauge,
+    cut: Fixed<CutReason, Counter>,
+}
+
+impl Http {
+    fn register(to: &mut Register) -> Self {
+        let new: fn() -> Histogram = || Histogram::new(histogram::REQUEST);
+        let help = "From a request's head to its answer's, by kind of call";
+        let family = to.seconds("http_request_duration", help, Family::new_with_constructor(new));
+        let route = |class: RouteClass| RouteLabel { route: class.label() };
+        let reason = |reason: CutReason| OutcomeLabel { outcome: reason.label() };
+        let cut = "Connections that the server cut, by reason";
+        Self {
+            responses: Responses::of(to.metric("http_responses", "HTTP answers by status")),
+            requests: Fixed::of(&family, RouteClass::all(), route),
+            connections: to.metric("connections", "Open connections"),
+            cut: to.counters("connections_cut", cut, CutReason::all(), reason),
+        }
+    }
+}
+
+/// The store.
+struct Stored {
+    commits: Counter,
+    writes: Counter,
+    write_time: Histogram,
+    read_time: Histogram,
+}
+
+impl Stored {
+    fn register(to: &mut Register) -> Self {
+        let write = "From handing a write to the store until it is durable";
+        let read = "A read of the store, with its wait for a connection";
+        let new = || Histogram::new(histogram::STORE);
+        Self {
+            commits: to.metric("store_commits", "Durable commits of the store"),
+            writes: to.metric("store_writes", "Writes that those commits carried"),
+            write_time: to.seconds("store_write_duration", write, new()),
+            read_time: to.seconds("store_read_duration", read, new()),
+        }
+    }
+}
+
+/// The hashing pool.
+struct Hashing {
+    queue: Gauge,
+    queue_wait: Histogram,
+    time: Histogram,
+    smoothed: Gauge<f64, AtomicU64>,
+}
+
+impl Hashing {
+    fn register(to: &mut Register) -> Self {
+        let wait = "How long a job waited for its hash to begin";
+        let time = "How long a thread was at one job";
+        let smoothed = "What one password hash takes, smoothed";
+        Self {
+            queue: to.metric("hashing_queue_length", "Logins that wait for a hash"),
+            queue_wait: to.seconds(
+                "hashing_queue_wait",
+                wait,
+                Histogram::new(histogram::QUEUE_WAIT),
+            ),
+            time: to.seconds("hash_duration", time, Histogram::new(histogram::HASH)),
+            smoothed: to.seconds("hash", smoothed, Gauge::default()),
         }
     }
 }
@@ -135,95 +302,30 @@ impl Responses {
 /// Everything that is counted.
 pub struct Metrics {
     registry: Registry,
-    logins: ByOutcome<LoginOutcome>,
-    refreshes: ByOutcome<RefreshOutcome>,
-    verifications: ByOutcome<VerifyOutcome>,
-    ended: Family<ReasonLabel, Counter>,
-    throttled: Family<ThrottledLabel, Counter>,
-    audited: Family<EventLabel, Counter>,
-    repeat_logins: Counter,
-    connections_cut: ByOutcome<CutReason>,
-    connections: Gauge,
-    responses: Responses,
-    commits: Counter,
-    writes: Counter,
-    hashing_queue: Gauge,
-    hash_seconds: Gauge<f64, AtomicU64>,
-    revocations: Gauge,
+    /// Under names that all programs share, so without the prefix.
+    process: Registry,
+    tokens: Tokens,
+    throttle: Throttle,
+    http: Http,
+    store: Stored,
+    hashing: Hashing,
 }
 
 impl Default for Metrics {
-    #[expect(clippy::too_many_lines, reason = "one list of everything that is counted")]
     fn default() -> Self {
-        let mut registry = Registry::with_prefix("passmint");
-        macro_rules! by_outcome {
-            ($name:literal, $help:literal, $outcome:ty) => {{
-                let family = Family::<OutcomeLabel, Counter>::default();
-                registry.register($name, $help, family.clone());
-                let counter = |outcome: &$outcome| {
-                    let label = OutcomeLabel { outcome: outcome.label() };
-                    (*outcome, family.get_or_create_owned(&label))
-                };
-                ByOutcome(<$outcome>::ALL.iter().map(counter).collect())
-            }};
-        }
-        let logins = by_outcome!("logins", "Logins by outcome", LoginOutcome);
-        let connections_cut =
-            by_outcome!("connections_cut", "Connections cut, by reason", CutReason);
-        let connections = Gauge::default();
-        registry.register("connections", "Open connections", connections.clone());
-        let refreshes = by_outcome!("refreshes", "Refreshes by outcome", RefreshOutcome);
-        let verifications =
-            by_outcome!("verifications", "Access token verifications by outcome", VerifyOutcome);
-        let (ended, throttled) = (Family::default(), Family::default());
-        let audited = Family::default();
-        let responses = Responses::default();
-        let (commits, writes, repeat_logins) = <(Counter, Counter, Counter)>::default();
-        let (hashing_queue, revocations, hash_seconds) = <(Gauge, Gauge, Gauge<f64, _>)>::default();
-        registry.register("sessions_ended", "Sessions ended, by reason", ended.clone());
-        registry.register(
-            "throttled",
-            "Attempts held back, by endpoint and rule",
-            throttled.clone(),
-        );
-        registry.register("audit_records", "Audit records, by event", audited.clone());
-        registry.register(
-            "repeat_logins",
-            "Logins recognised as repeats, without a hash",
-            repeat_logins.clone(),
-        );
-        registry.register("http_responses", "HTTP answers by status", responses.family.clone());
-        registry.register("store_commits", "Durable commits of the store", commits.clone());
-        registry.register("store_writes", "Writes that those commits carried", writes.clone());
-        registry.register(
-            "hashing_queue_length",
-            "Logins that wait for a hash",
-            hashing_queue.clone(),
-        );
-        registry.register_with_unit(
-            "hash",
-            "What one password hash takes, smoothed",
-            Unit::Seconds,
-            hash_seconds.clone(),
-        );
-        registry.register("revocations", "Entries of the revocation view", revocations.clone());
+        let mut to = Register(Registry::with_prefix("passmint"));
+        let build = BuildLabels { version: env!("CARGO_PKG_VERSION") };
+        to.0.register("build", "Which build runs", Info::new(build));
+        let mut process = Registry::default();
+        process.register_collector(Box::new(Process));
         Self {
-            registry,
-            logins,
-            refreshes,
-            verifications,
-            ended,
-            throttled,
-            audited,
-            repeat_logins,
-            connections_cut,
-            connections,
-            responses,
-            commits,
-            writes,
-            hashing_queue,
-            hash_seconds,
-            revocations,
+            tokens: Tokens::register(&mut to),
+            throttle: Throttle::register(&mut to),
+            http: Http::register(&mut to),
+            store: Stored::register(&mut to),
+            hashing: Hashing::register(&mut to),
+            registry: to.0,
+            process,
         }
     }
 }
@@ -231,75 +333,100 @@ impl Default for Metrics {
 impl Metrics {
     /// Counts a login.
     pub fn login(&self, outcome: LoginOutcome) {
-        self.logins.count(outcome);
-    }
-
-    /// Counts a refresh.
-    pub fn refresh(&self, outcome: RefreshOutcome) {
-        self.refreshes.count(outcome);
-    }
-
-    /// Counts a verification.
-    pub fn verification(&self, outcome: VerifyOutcome) {
-        self.verifications.count(outcome);
-    }
-
-    /// Counts somebody who is held back.
-    pub fn throttled(&self, door: Door, rule: Rule) {
-        self.throttled.get_or_create(&ThrottledLabel::of(door, rule)).inc();
+        self.tokens.logins.count(outcome);
     }
 
     /// Counts a login that was recognised as a repeat.
     pub fn repeat_login(&self) {
-        self.repeat_logins.inc();
+        self.tokens.repeat_logins.inc();
     }
 
-    /// Counts a connection that was cut.
-    pub fn connection_cut(&self, reason: CutReason) {
-        self.connections_cut.count(reason);
+    /// Counts a refresh.
+    pub fn refresh(&self, outcome: RefreshOutcome) {
+        self.tokens.refreshes.count(outcome);
     }
 
-    /// Counts an open connection.
-    pub fn connection_opened(&self) {
-        self.connections.inc();
+    /// Counts a verification.
+    pub fn verification(&self, outcome: VerifyOutcome) {
+        self.tokens.verifications.count(outcome);
     }
 
-    /// Counts it no more.
-    pub fn connection_closed(&self) {
-        self.connections.dec();
+    /// Counts somebody who is held back.
+    pub fn throttled(&self, door: Door, rule: Rule) {
+        self.throttle.refused.count((door, rule));
     }
 
-    /// Counts an audit record.
-    pub fn audited(&self, event: &'static str) {
-        self.audited.get_or_create(&EventLabel { event }).inc();
-    }
-
-    /// Counts sessions that ended.
+    /// Counts sessions that the store has ended.
     pub fn sessions_ended(&self, reason: EndReason, count: u64) {
-        if count > 0 {
-            self.ended.get_or_create(&ReasonLabel { reason: reason.name() }).inc_by(count);
+        if let Some(ended) = self.tokens.ended.get(reason) {
+            ended.inc_by(count);
         }
     }
 
-    /// Counts an HTTP answer.
-    pub fn response(&self, status: u16) {
-        self.responses.count(status);
+    /// Counts an audit record.
+    pub fn audited(&self, kind: AuditKind) {
+        self.tokens.audited.count(kind);
+    }
+
+    /// Counts an HTTP answer and how long it took.
+    pub fn response(&self, class: RouteClass, status: u16, took: Duration) {
+        self.http.responses.count(status);
+        if let Some(histogram) = self.http.requests.get(class) {
+            histogram.observe(took);
+        }
+    }
+
+    /// A connection was accepted.
+    pub fn connection_opened(&self) {
+        self.http.connections.inc();
+    }
+
+    /// A connection that [`Metrics::connection_opened`] was told of is over.
+    pub fn connection_closed(&self) {
+        self.http.connections.dec();
+    }
+
+    /// Counts a connection that the server cut.
+    pub fn connection_cut(&self, reason: CutReason) {
+        self.http.cut.count(reason);
     }
 
     /// Counts a commit of the store and the writes it carried.
     pub fn commit(&self, writes: u64) {
-        self.commits.inc();
-        self.writes.inc_by(writes);
+        self.store.commits.inc();
+        self.store.writes.inc_by(writes);
     }
 
-    /// The text that Prometheus scrapes (`OpenMetrics` 1.0), with the gauges set to those values.
-    pub fn scrape(&self, queued: usize, hash_seconds: f64, revocations: usize) -> String {
-        self.hashing_queue.set(i64::try_from(queued).unwrap_or(i64::MAX));
-        self.hash_seconds.set(hash_seconds);
-        self.revocations.set(i64::try_from(revocations).unwrap_or(i64::MAX));
+    /// Notes what a write took, from handing it in until it was durable.
+    pub fn store_write(&self, took: Duration) {
+        self.store.write_time.observe(took);
+    }
+
+    /// Notes what a read took.
+    pub fn store_read(&self, took: Duration) {
+        self.store.read_time.observe(took);
+    }
+
+    /// Notes how long a password waited for its hash, and how long a thread was at it.
+    pub fn hashed(&self, waited: Duration, took: Duration) {
+        self.hashing.queue_wait.observe(waited);
+        self.hashing.time.observe(took);
+    }
+
+    /// The text that Prometheus scrapes, with the gauges set to what is read now.
+    pub fn scrape(&self, now: &Reading, exposition: Exposition) -> String {
+        let whole = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        self.hashing.queue.set(whole(now.queued));
+        self.hashing.smoothed.set(now.hash_time.as_secs_f64());
+        self.tokens.revocations.set(whole(now.revocations));
+        self.tokens.revocation_view_age.set(now.revocation_view_age.as_secs_f64());
+        for (gauge, keys) in self.throttle.keys.iter().zip(now.throttle_keys) {
+            gauge.set(whole(keys));
+        }
         let mut text = String::new();
         // Writing to a String cannot fail.
-        let _ = encode(&mut text, &self.registry);
-        text
+        let _ = encode_registry(&mut text, &self.registry);
+        let _ = encode(&mut text, &self.process);
+        exposition.of(text)
     }
 }

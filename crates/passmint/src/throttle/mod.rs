@@ -46,6 +46,11 @@ pub enum Door {
     TokenRefresh,
 }
 
+impl Door {
+    /// Every endpoint.
+    pub const ALL: [Self; 2] = [Self::TokenAuth, Self::TokenRefresh];
+}
+
 /// Which rule holds somebody back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
@@ -55,6 +60,11 @@ pub enum Rule {
     Network,
     /// Too many failures of an account from everywhere.
     Account,
+}
+
+impl Rule {
+    /// Every rule.
+    pub const ALL: [Self; 3] = [Self::Address, Self::Network, Self::Account];
 }
 
 /// Too many attempts.

@@ -12,4 +12,6 @@ mod queue;
 
 pub use self::core::Backend;
 pub use self::format::{Argon2Params, Parsed, Scheme};
-pub use self::pool::{HashingPool, Overloaded, PoolSettings, PoolState, Turn, Verification};
+pub use self::pool::{
+    HashSink, HashingPool, Overloaded, PoolSettings, PoolState, Turn, Verification,
+};

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::constant_time;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
+use tracing::field::Empty;
 
 use super::core::{Backend, Core};
 use super::format::{Argon2Params, Parsed, SALT, Scheme, TAG, prefix};
@@ -86,6 +87,12 @@ pub struct PoolState {
     pub hash_time: Duration,
 }
 
+/// Who is told of every hash.
+pub trait HashSink: Send + Sync {
+    /// A job waited so long for its turn, and then took a thread so long. Called on that thread.
+    fn hashed(&self, waited: Duration, took: Duration);
+}
+
 /// A verification with when its hash began.
 type Verified = (Verification, Instant);
 
@@ -99,7 +106,10 @@ enum Work {
 
 struct Job {
     work: Work,
+    since: Instant,
     deadline: Instant,
+    /// Of the request's trace, if there is one; ends with the job.
+    span: tracing::Span,
 }
 
 struct State {
@@ -121,6 +131,7 @@ struct Shared {
     freed: Condvar,
     settings: PoolSettings,
     backend: Backend,
+    sink: Arc<dyn HashSink>,
 }
 
 /// The pool. Its threads end when it is dropped, after the jobs they are at.
@@ -130,7 +141,7 @@ pub struct HashingPool {
 
 impl HashingPool {
     /// Starts the threads.
-    pub fn start(settings: PoolSettings) -> std::io::Result<Self> {
+    pub fn start(settings: PoolSettings, sink: Arc<dyn HashSink>) -> std::io::Result<Self> {
         let backend = Backend::choose();
         if backend == Backend::Portable {
             tracing::warn!(
@@ -150,6 +161,7 @@ impl HashingPool {
             freed: Condvar::new(),
             settings,
             backend,
+            sink,
         });
         for number in 0..settings.threads.max(1) {
             let shared = Arc::clone(&shared);
@@ -192,8 +204,9 @@ impl HashingPool {
         let mut state = self.shared.state.lock();
         let unmeasured = state.prices.learn(schemes);
         for scheme in unmeasured {
-            let deadline = Instant::now() + PRICE_MAY_WAIT;
-            state.queue.push(OWN_LINE, Job { work: Work::Price(scheme), deadline });
+            let since = Instant::now();
+            let (work, deadline) = (Work::Price(scheme), since + PRICE_MAY_WAIT);
+            state.queue.push(OWN_LINE, Job { work, since, deadline, span: tracing::Span::none() });
         }
         drop(state);
         self.shared.arrived.notify_all();
@@ -249,8 +262,9 @@ impl HashingPool {
             };
             displaced.work.refuse(overloaded);
         }
-        let deadline = Instant::now() + turn.max_wait;
-        state.queue.push(turn.network, Job { work, deadline });
+        let since = Instant::now();
+        let span = tracing::info_span!("hash password", passmint.queue_wait_ms = Empty);
+        state.queue.push(turn.network, Job { work, since, deadline: since + turn.max_wait, span });
         drop(state);
         self.shared.arrived.notify_one();
         Ok(())
@@ -325,6 +339,8 @@ impl Shared {
 
     fn run(&self, job: Job, core: &mut Core) {
         let started = Instant::now();
+        let waited = started.duration_since(job.since);
+        job.span.record("passmint.queue_wait_ms", waited.as_secs_f64() * 1e3);
         let usual = match job.work {
             Work::Verify(password, hash, answer) => {
                 let (verification, usual) = self.verify(core, &password, hash.as_ref());
@@ -345,11 +361,13 @@ impl Shared {
                 true
             }
         };
+        let took = started.elapsed();
+        self.sink.hashed(waited, took);
         let mut state = self.state.lock();
         state.running -= 1;
         if usual {
             // An eighth of the newest: quick enough to follow a slower machine, calm under noise.
-            state.hash_time = (state.hash_time * 7 + started.elapsed()) / 8;
+            state.hash_time = (state.hash_time * 7 + took) / 8;
         }
     }
 
@@ -461,8 +479,18 @@ mod tests {
     const CHEAP: Argon2Params = Argon2Params { memory_kib: 64, passes: 1, lanes: 1 };
     const SECOND: Turn = Turn { network: OWN_LINE, max_wait: Duration::from_secs(1) };
 
+    /// Keeps what it hears.
+    #[derive(Default)]
+    struct Heard(Mutex<Vec<(Duration, Duration)>>);
+
+    impl HashSink for Heard {
+        fn hashed(&self, waited: Duration, took: Duration) {
+            self.0.lock().push((waited, took));
+        }
+    }
+
     fn pool(params: Argon2Params) -> HashingPool {
-        HashingPool::start(PoolSettings { threads: 1, params }).unwrap()
+        HashingPool::start(PoolSettings { threads: 1, params }, Arc::new(Heard::default())).unwrap()
     }
 
     fn password(text: &str) -> Password {
@@ -495,6 +523,27 @@ mod tests {
         assert_eq!(Parsed::read(&better).unwrap().scheme, Scheme::Argon2id(today));
         let found = pool.verify(password("right"), Some(better), SECOND).await.unwrap();
         assert!(matches!(found, Verification::Match(None)));
+    }
+
+    #[tokio::test]
+    async fn the_second_of_two_waits_for_the_first() {
+        let heard = Arc::new(Heard::default());
+        let params = Argon2Params { memory_kib: 19_456, passes: 2, lanes: 1 };
+        let settings = PoolSettings { threads: 1, params };
+        let pool = HashingPool::start(settings, Arc::clone(&heard) as _).unwrap();
+        let (first, second) = tokio::join!(
+            pool.verify(password("any"), None, SECOND),
+            pool.verify(password("any"), None, SECOND)
+        );
+        assert!(first.is_ok() && second.is_ok());
+        // Ends the thread, after it has told of the job whose answer is here already.
+        drop(pool);
+        while heard.0.lock().len() < 2 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let heard = heard.0.lock().clone();
+        let [(_, took), (waited, _)] = heard[..] else { panic!("{heard:?}") };
+        assert!(took > Duration::from_millis(1) && waited > took / 2, "{heard:?}");
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! The contract of a store as tests, races included. Every kind of store runs them.
 
 mod accounts;
+mod told;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +35,8 @@ struct Told {
     revoked: Mutex<Vec<Revocation>>,
     commits: Mutex<Vec<usize>>,
     ended: Mutex<Vec<(EndReason, u64)>>,
+    writes: Mutex<Vec<Duration>>,
+    reads: Mutex<Vec<Duration>>,
 }
 
 impl CommitSink for Told {
@@ -50,6 +53,14 @@ impl CommitSink for Told {
     }
 
     fn audited(&self, _: AuditKind) {}
+
+    fn wrote(&self, took: Duration) {
+        self.writes.lock().push(took);
+    }
+
+    fn read(&self, took: Duration) {
+        self.reads.lock().push(took);
+    }
 }
 
 fn world() -> World {
@@ -202,6 +213,8 @@ async fn theft_and_lost_state_end_the_session_and_are_told() {
     assert!(matches!(world.rotate(ahead, 5).await, Rotation::StateLost));
     assert_eq!(world.reason(stolen).await, Some(EndReason::ReuseDetected));
     assert_eq!(world.reason(ahead).await, Some(EndReason::StateLost));
+    let ended = [(EndReason::ReuseDetected, 1), (EndReason::StateLost, 1)];
+    assert_eq!(*world.told.ended.lock(), ended);
     let told = world.told.revoked.lock().clone();
     assert_eq!(told, [Revocation::Session(stolen), Revocation::Session(ahead)]);
     let kept = world.store.revocations().await.unwrap();
@@ -345,6 +358,7 @@ async fn the_walk_ends_what_ran_out_and_deletes_what_is_old() {
     };
     assert_eq!(walk(Duration::from_hours(1)).await, (1, 0), "running time has hardly passed");
     assert_eq!(world.reason(idle).await, Some(EndReason::Idle));
+    assert_eq!(world.told.ended.lock().last(), Some(&(EndReason::Idle, 1)));
     tokio::time::sleep(Duration::from_millis(20)).await;
     assert_eq!(walk(Duration::from_millis(1)).await, (0, 2));
     assert!(world.store.session(ended).await.unwrap().is_none());

@@ -102,11 +102,12 @@ impl SqliteStore {
         migrate(&mut connection, &path)?;
         let running_time = RunningTime::load(&connection).map_err(wrap)?;
         let io = |cause| OpenError::Io { path: path.clone(), cause };
+        let readers_sink = Arc::clone(&sink);
         let writer =
             Writer::start(connection, running_time, Arc::clone(&clock), sink).map_err(io)?;
         let checkpointer =
             Checkpointer::start(connect(&path).map_err(wrap)?, writer.commits()).map_err(io)?;
-        let readers = Readers::open(&path).map_err(wrap)?;
+        let readers = Readers::open(&path, readers_sink).map_err(wrap)?;
         Ok(Self { writer, readers, clock, _checkpointer: checkpointer, _lock: lock })
     }
 

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::Semaphore;
 
-use crate::store::StoreError;
+use crate::store::{CommitSink, StoreError};
 
 /// How many reads run at once. They are point look-ups in memory; more would only add contention.
 const CONNECTIONS: usize = 4;
@@ -16,14 +17,16 @@ const CONNECTIONS: usize = 4;
 pub(super) struct Readers {
     idle: Arc<Mutex<Vec<Connection>>>,
     permits: Arc<Semaphore>,
+    sink: Arc<dyn CommitSink>,
 }
 
 impl Readers {
-    pub(super) fn open(path: &Path) -> Result<Self, rusqlite::Error> {
+    pub(super) fn open(path: &Path, sink: Arc<dyn CommitSink>) -> Result<Self, rusqlite::Error> {
         let connections = (0..CONNECTIONS).map(|_| connect(path)).collect::<Result<Vec<_>, _>>()?;
         Ok(Self {
             idle: Arc::new(Mutex::new(connections)),
             permits: Arc::new(Semaphore::new(CONNECTIONS)),
+            sink,
         })
     }
 
@@ -33,6 +36,8 @@ impl Readers {
         F: FnOnce(&Connection) -> Result<T, rusqlite::Error> + Send + 'static,
         T: Send + 'static,
     {
+        let asked = Instant::now();
+        let span = tracing::info_span!("store read", db.system.name = "sqlite");
         let permit = Arc::clone(&self.permits)
             .acquire_owned()
             .await
@@ -48,6 +53,8 @@ impl Readers {
         })
         .await
         .map_err(|error| StoreError::Failed(error.to_string()))?;
+        self.sink.read(asked.elapsed());
+        drop(span);
         outcome
             .ok_or_else(|| StoreError::Failed("no connection to read with".to_owned()))?
             .map_err(StoreError::from)

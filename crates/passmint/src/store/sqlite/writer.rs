@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use rusqlite::Connection;
 use tokio::sync::oneshot;
+use tracing::field::Empty;
 
 use crate::clock::Clock;
 use crate::domain::audit::{AuditEvent, AuditKind, ChainLink};
@@ -140,13 +141,34 @@ enum Scope {
     Single,
 }
 
+/// A job's way through the queue, from being handed in until it is durable.
+struct Way {
+    since: Instant,
+    /// Of the request's trace, if there is one; ends with the job.
+    span: tracing::Span,
+}
+
+impl Way {
+    fn begin() -> Self {
+        let span = tracing::info_span!(
+            "store write",
+            db.system.name = "sqlite",
+            db.operation.batch.size = Empty,
+            otel.status_code = Empty
+        );
+        Self { since: Instant::now(), span }
+    }
+}
+
 trait Job: Send {
     fn scope(&self) -> Scope;
+    fn way(&self) -> &Way;
     fn run(&mut self, write: &mut Write<'_>) -> bool;
     fn finish(self: Box<Self>, commit_failure: Option<&str>);
 }
 
 struct Pending<F, T> {
+    way: Way,
     work: Option<F>,
     outcome: Option<Result<T, StoreError>>,
     answer: oneshot::Sender<Result<T, StoreError>>,
@@ -159,6 +181,10 @@ where
 {
     fn scope(&self) -> Scope {
         Scope::Several
+    }
+
+    fn way(&self) -> &Way {
+        &self.way
     }
 
     fn run(&mut self, write: &mut Write<'_>) -> bool {
@@ -184,6 +210,7 @@ where
 
 /// A job of the hot path: its caller hears of the outcome before the commit, and of the commit apart.
 struct Early<F, T> {
+    way: Way,
     work: Option<F>,
     executed: Option<oneshot::Sender<Result<Uncommitted<T>, StoreError>>>,
     committed: Option<oneshot::Sender<Result<(), StoreError>>>,
@@ -196,6 +223,10 @@ where
 {
     fn scope(&self) -> Scope {
         Scope::Single
+    }
+
+    fn way(&self) -> &Way {
+        &self.way
     }
 
     fn run(&mut self, write: &mut Write<'_>) -> bool {
@@ -278,7 +309,8 @@ impl Writer {
         T: Send + 'static,
     {
         let (answer, receiver) = oneshot::channel();
-        self.submit(Box::new(Pending { work: Some(work), outcome: None, answer }))?;
+        let way = Way::begin();
+        self.submit(Box::new(Pending { way, work: Some(work), outcome: None, answer }))?;
         receiver.await.map_err(|_| ended())?
     }
 
@@ -288,7 +320,8 @@ impl Writer {
         F: FnOnce(&mut Write<'_>) -> Result<(), rusqlite::Error> + Send + 'static,
     {
         let (answer, _) = oneshot::channel();
-        self.submit(Box::new(Pending { work: Some(work), outcome: None, answer }))
+        let way = Way::begin();
+        self.submit(Box::new(Pending { way, work: Some(work), outcome: None, answer }))
     }
 
     /// Runs work whose failure may fail its whole batch: the hot path, without a savepoint. Returns
@@ -299,7 +332,8 @@ impl Writer {
         T: Send + 'static,
     {
         let (sender, executed) = oneshot::channel();
-        let job = Early { work: Some(work), executed: Some(sender), committed: None };
+        let way = Way::begin();
+        let job = Early { way, work: Some(work), executed: Some(sender), committed: None };
         self.submit(Box::new(job))?;
         executed.await.map_err(|_| ended())?
     }
@@ -350,18 +384,33 @@ impl Batches {
             Ok(()) => {
                 self.commits.fetch_add(1, Ordering::Relaxed);
                 self.last_record = done.last_record;
-                self.sink.committed(batch.len());
-                done.tell(&*self.sink);
+                self.tell(&batch, &done);
                 None
             }
             Err(error) => {
                 // Nothing of the batch may stay; when there is no transaction this fails, rightly.
                 drop(self.connection.execute_batch("ROLLBACK"));
+                for job in &batch {
+                    job.way().span.record("otel.status_code", "ERROR");
+                }
                 Some(error.to_string())
             }
         };
         for job in batch {
             job.finish(failure.as_deref());
+        }
+    }
+
+    /// Tells the sink of a batch that is durable.
+    fn tell(&self, batch: &[Box<dyn Job>], done: &Done) {
+        let durable = Instant::now();
+        done.tell(&*self.sink);
+        self.sink.committed(batch.len());
+        let size = i64::try_from(batch.len()).unwrap_or(i64::MAX);
+        for job in batch {
+            let way = job.way();
+            way.span.record("db.operation.batch.size", size);
+            self.sink.wrote(durable.duration_since(way.since));
         }
     }
 
