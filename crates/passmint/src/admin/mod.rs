@@ -7,16 +7,15 @@ mod metrics;
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Bytes;
 use axum::http::HeaderMap;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 
 use crate::clock::TurnableClock;
-use crate::http::PublicState;
 use crate::http::health::{healthz, readyz};
 use crate::http::router::Routes;
+use crate::http::{Enveloped, PublicState};
 use crate::service::Services;
 
 pub use host::AllowedHosts;
@@ -27,7 +26,7 @@ pub fn router(
     services: Services,
     hosts: AllowedHosts,
     clock: Option<Arc<TurnableClock>>,
-) -> Router {
+) -> Enveloped {
     let scrape = get(async move |headers: HeaderMap| metrics::scrape(&services, &headers));
     let mut routes = Routes::default()
         .plain("/metrics", "GET, HEAD, OPTIONS", scrape)

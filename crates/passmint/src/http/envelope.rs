@@ -2,13 +2,14 @@
 //! place where the cause of a failure is logged. A panic ends as a 500 here.
 
 use std::hash::{BuildHasher as _, Hasher as _};
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-use axum::extract::{ConnectInfo, FromRef, Request, State};
+use axum::Router;
+use axum::extract::{FromRef, Request};
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
@@ -16,9 +17,9 @@ use axum::http::header::{
     X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
-use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
+use tower_service::Service as _;
 use tracing::Instrument as _;
 
 use super::client_address::client_address;
@@ -54,8 +55,7 @@ impl Health {
     }
 }
 
-/// What the handlers of a listener are given. One pointer: it is cloned for every layer of every
-/// request.
+/// What the handlers of a listener are given. One pointer: it is cloned for every request.
 #[derive(Clone)]
 pub struct PublicState(Arc<Shared>);
 
@@ -69,6 +69,11 @@ impl PublicState {
     /// For those services.
     pub fn new(services: Services, health: Arc<Health>) -> Self {
         Self(Arc::new(Shared { services, health, ids: RequestIds::default() }))
+    }
+
+    /// The services, without a clone for a look.
+    pub(super) fn services(&self) -> &Services {
+        &self.0.services
     }
 }
 
@@ -105,6 +110,21 @@ impl Default for RequestIds {
 }
 
 impl RequestIds {
+    /// The process in 16 hexadecimal digits, the number in 8. By hand: it is written for every request.
+    fn made(&self, number: u64) -> [u8; 24] {
+        let mut digits = [0; 24];
+        for (place, digit) in digits.iter_mut().enumerate() {
+            let nibble = if place < 16 {
+                self.process >> (60 - 4 * place)
+            } else {
+                number >> (92 - 4 * place)
+            };
+            let nibble = (nibble & 15) as u8;
+            *digit = if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
+        }
+        digits
+    }
+
     fn of(&self, headers: &HeaderMap) -> HeaderValue {
         let sane = |value: &&HeaderValue| {
             (1..=128).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic)
@@ -113,13 +133,33 @@ impl RequestIds {
             return given.clone();
         }
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let made = format!("{:016x}{number:08x}", self.process);
-        HeaderValue::from_str(&made).unwrap_or(HeaderValue::from_static("none"))
+        let made = self.made(number);
+        HeaderValue::from_bytes(&made).unwrap_or(HeaderValue::from_static("none"))
     }
 }
 
-/// Wraps every request; a layer around the whole router.
-pub async fn envelope(State(state): State<PublicState>, request: Request, next: Next) -> Response {
+/// A router with the envelope around it: what a listener serves. No layer of the router's, which would
+/// cost every request a dozen allocations.
+#[derive(Clone)]
+pub struct Enveloped {
+    state: PublicState,
+    router: Router,
+}
+
+impl Enveloped {
+    /// A router whose handlers have been given the same state.
+    pub(crate) fn new(state: PublicState, router: Router) -> Self {
+        Self { state, router }
+    }
+
+    /// Answers a request that came from `peer`.
+    pub(super) async fn answer(self, peer: IpAddr, request: Request) -> Response {
+        let Self { state, router } = self;
+        envelope(&state, peer, request, router).await
+    }
+}
+
+async fn envelope(state: &PublicState, peer: IpAddr, request: Request, router: Router) -> Response {
     let began = Instant::now();
     let route = Route::of(request.uri().path());
     let id = state.0.ids.of(request.headers());
@@ -127,18 +167,17 @@ pub async fn envelope(State(state): State<PublicState>, request: Request, next: 
     let cors = Cors::of(&request, &config);
     let span = request_span(|| incoming(&request, route, &id), config.otlp.sample_percent);
     let http1 = request.version() <= Version::HTTP_11;
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
     let context = RequestContext {
         id: id.to_str().unwrap_or_default().into(),
-        address: peer.map(|peer| client_address(peer, request.headers(), &config.server)),
+        address: Some(client_address(peer, request.headers(), &config.server)),
     };
     drop(config);
 
     let mut response = if span.is_none() {
-        REQUEST.scope(context, answer(request, next)).await
+        REQUEST.scope(context, answer(request, router)).await
     } else {
         // Apart and boxed, so that requests without a span do not carry room for one about.
-        let traced = answer(request, next).instrument(span.clone());
+        let traced = answer(request, router).instrument(span.clone());
         Box::pin(REQUEST.scope(context, traced)).await
     };
 
@@ -168,11 +207,12 @@ fn incoming<'a>(request: &'a Request, route: Route, id: &'a HeaderValue) -> Inco
 }
 
 /// The handler's answer, or a 500 when it panics. What went wrong is logged here, once.
-async fn answer(request: Request, next: Next) -> Response {
+async fn answer(request: Request, mut router: Router) -> Response {
     let method = request.method().clone();
     let path = tracing::enabled!(tracing::Level::DEBUG).then(|| request.uri().path().to_owned());
-    let work = AssertUnwindSafe(next.run(request)).catch_unwind().await;
-    let mut response = work.unwrap_or_else(|panic| {
+    let work = AssertUnwindSafe(router.call(request)).catch_unwind().await;
+    let answered = work.map(|Ok(response)| response);
+    let mut response = answered.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
         ApiError::Internal(format!("panic: {}", text.unwrap_or("no message"))).into_response()

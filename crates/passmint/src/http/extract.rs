@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::extract::{FromRef, FromRequestParts};
+use axum::extract::FromRequestParts;
 use axum::http::header::{AUTHORIZATION, USER_AGENT};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue};
@@ -13,8 +13,7 @@ use super::envelope::PublicState;
 use super::error::{ApiError, Unauthorized};
 use crate::domain::session::SessionId;
 use crate::domain::user::UserId;
-use crate::service::Services;
-use crate::service::token::{TokenService, Verified};
+use crate::service::token::Verified;
 use crate::telemetry::REQUEST;
 use crate::throttle::Door;
 
@@ -33,7 +32,7 @@ impl FromRequestParts<PublicState> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, state: &PublicState) -> Result<Self, ApiError> {
         let token = authorization(&parts.headers).map_err(ApiError::Unauthorized)?;
-        let verified = TokenService::from_ref(state).verify(token)?;
+        let verified = state.services().tokens.verify(token)?;
         Ok(Self(verified))
     }
 }
@@ -110,7 +109,7 @@ impl FromRequestParts<PublicState> for PasswordDoor {
     type Rejection = ApiError;
 
     async fn from_request_parts(_: &mut Parts, state: &PublicState) -> Result<Self, ApiError> {
-        Services::from_ref(state).parts.admit_request(Door::TokenAuth, client())?;
+        state.services().parts.admit_request(Door::TokenAuth, client())?;
         Ok(Self)
     }
 }
@@ -119,7 +118,7 @@ impl FromRequestParts<PublicState> for RefreshDoor {
     type Rejection = ApiError;
 
     async fn from_request_parts(_: &mut Parts, state: &PublicState) -> Result<Self, ApiError> {
-        Services::from_ref(state).parts.admit_request(Door::TokenRefresh, client())?;
+        state.services().parts.admit_request(Door::TokenRefresh, client())?;
         Ok(Self)
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fmt;
 
 use axum::body::Body;
-use axum::extract::{FromRef as _, FromRequest, Request};
+use axum::extract::{FromRequest, Request};
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http_body_util::BodyExt as _;
@@ -14,7 +14,6 @@ use serde_json::value::RawValue;
 use super::envelope::PublicState;
 use super::error::{ApiError, FieldFault};
 use crate::domain::secret::MAX_TEXT_BYTES;
-use crate::service::Services;
 use crate::telemetry::CutReason;
 
 /// Longer bodies are refused.
@@ -43,7 +42,7 @@ impl FromRequest<PublicState> for Fields {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &PublicState) -> Result<Self, ApiError> {
-        let services = Services::from_ref(state);
+        let services = state.services();
         let deadline = services.settings.load().server.limits.body_timeout;
         let (parts, body) = request.into_parts();
         let announced = parts

@@ -1,6 +1,7 @@
 //! The answer for proxies: who is it, in headers (contract section 4).
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use axum::response::Response;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
 use super::error::ApiError;
@@ -16,12 +17,12 @@ const ROLES: HeaderName = HeaderName::from_static("x-auth-roles");
 const SESSION: HeaderName = HeaderName::from_static("x-auth-session");
 
 /// `/forward-auth`, any method, whatever follows.
-pub(super) async fn forward_auth(caller: Caller) -> HeaderMap {
+pub(super) async fn forward_auth(caller: Caller) -> Response {
     identity(&caller)
 }
 
 /// `/forward-auth-roles/{a,b}`: the same, and 403 for a caller with none of these roles.
-pub(super) async fn forward_auth_roles(caller: Caller, uri: Uri) -> Result<HeaderMap, ApiError> {
+pub(super) async fn forward_auth_roles(caller: Caller, uri: Uri) -> Result<Response, ApiError> {
     // Only the roles are decoded: what follows is the guarded path, whatever bytes it has.
     let wanted = uri.path().split('/').nth(2).unwrap_or_default();
     let wanted = percent_decode_str(wanted).decode_utf8().map_err(|_| ApiError::Forbidden)?;
@@ -34,8 +35,9 @@ pub(super) async fn forward_auth_roles(caller: Caller, uri: Uri) -> Result<Heade
 }
 
 /// Always all five, so that no header of the client's own survives in a proxy that copies them.
-fn identity(caller: &Caller) -> HeaderMap {
+fn identity(caller: &Caller) -> Response {
     let claims = &caller.0.claims;
+    // With room for those of the envelope.
     let mut headers = HeaderMap::with_capacity(12);
     headers.insert(USER_ID, encoded(&claims.subject));
     headers.insert(USER, encoded(&claims.username));
@@ -47,7 +49,9 @@ fn identity(caller: &Caller) -> HeaderMap {
     };
     headers.insert(ROLES, roles);
     headers.insert(SESSION, encoded(claims.session.as_deref().unwrap_or_default()));
-    headers
+    let mut response = Response::default();
+    *response.headers_mut() = headers;
+    response
 }
 
 fn encoded(text: &str) -> HeaderValue {

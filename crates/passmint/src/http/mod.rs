@@ -20,4 +20,4 @@ mod session;
 mod token;
 mod user;
 
-pub use envelope::{Health, PublicState, envelope};
+pub use envelope::{Enveloped, Health, PublicState};

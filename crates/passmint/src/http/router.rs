@@ -4,10 +4,9 @@ use axum::Router;
 use axum::handler::Handler;
 use axum::http::header::ALLOW;
 use axum::http::{Method, StatusCode};
-use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, any, delete, get, post};
 
-use super::envelope::{PublicState, envelope};
+use super::envelope::{Enveloped, PublicState};
 use super::error::ApiError;
 use super::{forward_auth, health, key, session, token, user};
 
@@ -17,7 +16,7 @@ const GET_DELETE: &str = "GET, HEAD, DELETE, OPTIONS";
 const DELETE: &str = "DELETE, OPTIONS";
 
 /// The public listener (contract sections 1 to 5). Under `/api` every path has two spellings.
-pub fn public(state: PublicState) -> Router {
+pub fn public(state: PublicState) -> Enveloped {
     let login = ["/api/v1/token-auth", "/api/v2/token-auth"];
     let refresh = [
         "/api/v1/token-refresh",
@@ -101,10 +100,8 @@ impl Routes {
     }
 
     /// Everything else is not found; the envelope goes around all of it.
-    pub(crate) fn finish(self, state: PublicState) -> Router {
-        self.0
-            .fallback(|| async { ApiError::NotFound })
-            .layer(from_fn_with_state(state.clone(), envelope))
-            .with_state(state)
+    pub(crate) fn finish(self, state: PublicState) -> Enveloped {
+        let router = self.0.fallback(|| async { ApiError::NotFound }).with_state(state.clone());
+        Enveloped::new(state, router)
     }
 }

@@ -29,9 +29,9 @@ use table::Table;
 pub use account::{AccountRules, FORGOTTEN_AFTER};
 pub use address::AddressRules;
 
-/// Entries of the table of accounts with their networks, and of that of accounts: some 18 MiB when
+/// Entries of the table of accounts with their networks, and of that of accounts: some 10 MiB when
 /// full. Memory is taken piece by piece as they fill.
-const ACCOUNTS: usize = 1 << 18;
+const ACCOUNTS: usize = 1 << 17;
 /// Entries of each table of addresses: some 3 MiB each when full.
 const ADDRESSES: usize = 1 << 17;
 /// How many groups of accounts wait apart for tries that are under way.

@@ -8,18 +8,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::ConnectInfo;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use hyper_util::service::TowerToHyperService;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
+use crate::http::envelope::Enveloped;
 use crate::service::Settings;
 use crate::telemetry::{CutReason, Metrics};
 
@@ -54,7 +52,7 @@ pub struct Listener {
     /// What secures them.
     pub tls: Tls,
     /// What answers them.
-    pub router: Router,
+    pub router: Enveloped,
     /// The limits in force.
     pub settings: Settings,
     /// Counts.
@@ -107,7 +105,7 @@ impl Listener {
 
 struct Doorkeeper {
     tls: Tls,
-    router: Router,
+    router: Enveloped,
     settings: Settings,
     caps: Caps,
     metrics: Arc<Metrics>,
@@ -208,7 +206,7 @@ type Incoming = hyper::Request<hyper::body::Incoming>;
 /// The router as hyper's service. Each request is told who the peer is, and counts as under way until
 /// its answer is there.
 fn service(
-    router: Router,
+    router: Enveloped,
     peer: SocketAddr,
     requests: Arc<Requests>,
 ) -> impl hyper::service::Service<
@@ -218,15 +216,13 @@ fn service(
     Future: Send,
 > + Send
 + 'static {
-    let service = TowerToHyperService::new(router);
-    hyper::service::service_fn(move |mut request: Incoming| {
+    hyper::service::service_fn(move |request: Incoming| {
         let under_way = requests.begin();
-        request.extensions_mut().insert(ConnectInfo(peer));
-        let answer = hyper::service::Service::call(&service, request.map(axum::body::Body::new));
+        let answer = router.clone().answer(peer.ip(), request.map(axum::body::Body::new));
         async move {
             let answer = answer.await;
             drop(under_way);
-            answer
+            Ok(answer)
         }
     })
 }
