@@ -71,7 +71,8 @@ pub(super) struct Patient<S> {
     limits: Limits,
     metrics: Arc<Metrics>,
     waiting: Waiting,
-    since: Instant,
+    /// Since when; `None`: since it is first asked.
+    since: Option<Instant>,
     /// Requests seen when the waiting began.
     seen: u64,
     /// HTTP/2 speaks between requests too; there only the first head has a deadline of its own.
@@ -96,7 +97,7 @@ impl<S> Patient<S> {
             limits,
             metrics,
             waiting: Waiting::Head,
-            since: Instant::now(),
+            since: Some(Instant::now()),
             seen: 0,
             http2: None,
             read_alarm: Alarm::default(),
@@ -111,7 +112,8 @@ impl<S> Patient<S> {
         self.note_requests();
         if self.waiting == Waiting::Idle && !http2 {
             self.waiting = Waiting::Head;
-            self.since = Instant::now();
+            // Most heads come whole and are not waited for: the clock is not read for those.
+            self.since = None;
         }
     }
 
@@ -122,7 +124,7 @@ impl<S> Patient<S> {
         if !busy && begun != self.seen {
             self.seen = begun;
             self.waiting = Waiting::Idle;
-            self.since = self.requests.answered_at();
+            self.since = Some(self.requests.answered_at());
         }
         busy
     }
@@ -136,16 +138,15 @@ impl<S> Patient<S> {
     fn wait(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.note_requests() {
             // The reader is not asked again when the answer is out: the alarm sees to that.
-            return self
-                .read_alarm
-                .poll(Instant::now() + self.limits.idle_timeout, context)
-                .map(Ok);
+            self.read_alarm.keep(self.limits.idle_timeout, context);
+            return Poll::Pending;
         }
         let (span, reason) = match self.waiting {
             Waiting::Head => (self.limits.header_timeout, CutReason::Head),
             Waiting::Idle => (self.limits.idle_timeout, CutReason::Idle),
         };
-        ready!(self.read_alarm.poll(self.since + span, context));
+        let since = *self.since.get_or_insert_with(Instant::now);
+        ready!(self.read_alarm.poll(since + span, context));
         Poll::Ready(Err(self.cut(reason)))
     }
 
@@ -227,6 +228,14 @@ struct Alarm {
 }
 
 impl Alarm {
+    /// Sees to it that the task is woken at some time, `span` from now at the latest.
+    fn keep(&mut self, span: Duration, context: &mut Context<'_>) {
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(span)));
+        while sleep.as_mut().poll(context).is_ready() {
+            sleep.as_mut().reset(Instant::now() + span);
+        }
+    }
+
     /// Ready when `deadline` is past.
     fn poll(&mut self, deadline: Instant, context: &mut Context<'_>) -> Poll<()> {
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
