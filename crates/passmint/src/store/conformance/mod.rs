@@ -277,7 +277,7 @@ async fn over_the_most_sessions_the_oldest_that_was_never_refreshed_gives_way() 
     let epoch = world.store.credentials_of(user).await.unwrap().unwrap().user.epoch;
     for number in 6..=9 {
         world.clock.advance(Duration::from_secs(1));
-        let start = StartSession { policy, epoch, ..world.start_of(user, number) };
+        let start = StartSession { epoch, policy, ..world.start_of(user, number) };
         world.start_session(start).await.unwrap();
     }
     assert_eq!(live().await.len(), 3);
