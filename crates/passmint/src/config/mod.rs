@@ -4,6 +4,9 @@
 //! are reported at once, each with its place. This is the only room that reads the environment.
 //! One file per section; each section is a plain struct that the rest of the house reads.
 
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod otlp;
 mod reader;
 mod sections;
@@ -123,10 +126,15 @@ impl Sources {
 impl Config {
     /// Reads all sources and checks every setting.
     pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
-        let mut reader = Reader::default();
+        let mut reader = Reader::new(|path| std::fs::read_to_string(path));
         if let Some(file) = sources.config_file() {
             reader.add_file(&file);
         }
+        Self::read(reader, sources)
+    }
+
+    /// Reads what comes after the file and checks every setting.
+    fn read(mut reader: Reader, sources: &Sources) -> Result<Self, ConfigError> {
         reader.add_environment(&sources.environment);
         if let Some(folder) = &sources.data {
             let url = format!("sqlite://{}", folder.join("passmint.db").display());

@@ -74,34 +74,51 @@ struct Raw {
     place: Place,
 }
 
+/// Gives the text of a file; the disk's, unless settings are read without one.
+pub(super) type ReadFile = fn(&Path) -> std::io::Result<String>;
+
 /// Raw values on their way to being typed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Reader {
+    read_file: ReadFile,
     raw: BTreeMap<String, Raw>,
     effective: Vec<Effective>,
     problems: Vec<Problem>,
 }
 
 impl Reader {
+    pub(super) fn new(read_file: ReadFile) -> Self {
+        Self { read_file, raw: BTreeMap::new(), effective: Vec::new(), problems: Vec::new() }
+    }
+
     pub(super) fn set(&mut self, setting: &str, text: String, place: Place) {
         self.raw.insert(setting.to_owned(), Raw { text, place });
     }
 
+    /// What stands in a file that a setting names.
+    pub(super) fn text_of(&self, path: &Path) -> std::io::Result<String> {
+        (self.read_file)(path)
+    }
+
     pub(super) fn add_file(&mut self, path: &Path) {
+        match self.text_of(path) {
+            Ok(text) => self.add_text(path, &text),
+            Err(cause) => self.problems.push(Problem {
+                place: Place::File(path.to_owned(), 1),
+                setting: None,
+                message: format!("cannot be read: {cause}"),
+            }),
+        }
+    }
+
+    pub(super) fn add_text(&mut self, path: &Path, text: &str) {
         let complain = |line, message| Problem {
             place: Place::File(path.to_owned(), line),
             setting: None,
             message,
         };
-        let text = match std::fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(cause) => {
-                self.problems.push(complain(1, format!("cannot be read: {cause}")));
-                return;
-            }
-        };
         let line = |at: usize| text.get(..at).map_or(1, |before| before.matches('\n').count() + 1);
-        let table = match DeTable::parse(&text) {
+        let table = match DeTable::parse(text) {
             Ok(table) => table,
             Err(error) => {
                 let at = error.span().map_or(1, |span| line(span.start));
@@ -296,7 +313,7 @@ impl Reader {
     fn take_file(&mut self, setting: &str) {
         let file = self.raw.remove(&format!("{setting}_file"));
         if let Some(file) = file {
-            match std::fs::read_to_string(file.text.trim()) {
+            match self.text_of(Path::new(file.text.trim())) {
                 Ok(text) => {
                     let line = text.lines().next().unwrap_or_default().to_owned();
                     self.set(setting, line, file.place);

@@ -13,13 +13,10 @@ pub(super) fn client_address(peer: IpAddr, headers: &HeaderMap, server: &Server)
     if !trusted(&client) {
         return client;
     }
-    let lines: Vec<&str> = headers
-        .get_all(server.forwarded_header.as_str())
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .collect();
-    for hop in lines.iter().flat_map(|line| line.split(',')).rev() {
-        let Some(address) = hop_address(hop.trim()) else {
+    // As bytes: a line that is no text must not hide what stands in it behind the client's own.
+    let lines = headers.get_all(server.forwarded_header.as_str()).iter().rev();
+    for hop in lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b',')) {
+        let Some(address) = hop_address(hop.trim_ascii()) else {
             return client;
         };
         client = address.to_canonical();
@@ -31,7 +28,8 @@ pub(super) fn client_address(peer: IpAddr, headers: &HeaderMap, server: &Server)
 }
 
 /// An address as proxies write it: `192.0.2.1`, `192.0.2.1:443`, `2001:db8::1`, `[2001:db8::1]:443`.
-fn hop_address(hop: &str) -> Option<IpAddr> {
+fn hop_address(hop: &[u8]) -> Option<IpAddr> {
+    let hop = std::str::from_utf8(hop).ok()?;
     hop.parse::<IpAddr>()
         .or_else(|_| hop.parse::<SocketAddr>().map(|socket| socket.ip()))
         .or_else(|_| hop.trim_start_matches('[').trim_end_matches(']').parse())
@@ -78,6 +76,21 @@ mod tests {
     }
 
     #[test]
+    fn bytes_that_are_no_text_hide_nothing_that_a_proxy_wrote() {
+        let from = |lines: &[&[u8]]| {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append("x-forwarded-for", HeaderValue::from_bytes(line).unwrap());
+            }
+            let server = server("10.0.0.0/8", "X-Forwarded-For");
+            client_address("10.0.0.1".parse().unwrap(), &headers, &server).to_string()
+        };
+        assert_eq!(from(&[b"6.6.6.6", b"\xff, 192.0.2.7"]), "192.0.2.7");
+        assert_eq!(from(&[b"6.6.6.6", b"\xff, 192.0.2.7, 10.0.0.9"]), "192.0.2.7");
+        assert_eq!(from(&[b"6.6.6.6", b"\xff"]), "10.0.0.1");
+    }
+
+    #[test]
     fn hops_in_every_spelling() {
         for (hop, address) in [
             ("192.0.2.1:443", Some("192.0.2.1")),
@@ -85,7 +98,7 @@ mod tests {
             ("[2001:db8::1]", Some("2001:db8::1")),
             ("unknown", None),
         ] {
-            assert_eq!(hop_address(hop), address.map(|a| a.parse().unwrap()), "{hop}");
+            assert_eq!(hop_address(hop.as_bytes()), address.map(|a| a.parse().unwrap()), "{hop}");
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::domain::secret::MAX_TEXT_BYTES;
 use crate::telemetry::CutReason;
 
 /// Longer bodies are refused.
-const MAX_BODY_BYTES: usize = 16 * 1024;
+pub(super) const MAX_BODY_BYTES: usize = 16 * 1024;
 /// Of those that are not much longer the rest is still taken: a proxy that cannot send its request to
 /// the end makes an answer of its own.
 const MOST_DISCARDED: usize = 256 * 1024;
@@ -26,7 +26,7 @@ const MAX_DEPTH: usize = 16;
 
 /// What stood in a field.
 #[derive(Clone, PartialEq, Eq)]
-enum Value {
+pub(super) enum Value {
     /// A text, or the digits of an integer.
     Text(String),
     /// JSON null.
@@ -36,7 +36,7 @@ enum Value {
 }
 
 /// The fields of one body. They may be secrets, so there is no `Debug`.
-pub(super) struct Fields(Vec<(String, Value)>);
+pub(super) struct Fields(pub(super) Vec<(String, Value)>);
 
 impl FromRequest<PublicState> for Fields {
     type Rejection = ApiError;
@@ -80,7 +80,8 @@ async fn read(mut body: Body) -> Result<Vec<u8>, ApiError> {
 }
 
 impl Fields {
-    async fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Self, ApiError> {
+    /// The fields of a body that is there as a whole.
+    pub(super) async fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Self, ApiError> {
         if body.is_empty() {
             return Ok(Self(Vec::new()));
         }

@@ -11,6 +11,9 @@ pub mod error;
 mod extract;
 mod fields;
 mod forward_auth;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub(crate) mod health;
 mod key;
 pub mod listener;

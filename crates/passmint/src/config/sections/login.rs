@@ -1,5 +1,6 @@
 //! `login`, `throttle`, `password` and `hashing`: what stands before a session.
 
+use std::path::Path;
 use std::time::Duration;
 
 use super::{HOUR, MINUTE, SECOND};
@@ -98,7 +99,7 @@ fn blocklist(r: &mut Reader) -> Blocklist {
     let Some(file) = r.optional_text("password.blocklist_file") else {
         return Blocklist::default();
     };
-    match std::fs::read_to_string(&file) {
+    match r.text_of(Path::new(&file)) {
         Ok(text) => Blocklist::read(&text),
         Err(cause) => {
             r.problem("password.blocklist_file", &format!("cannot be read: {cause}"));
