@@ -225,7 +225,9 @@ fn rows(flood: Flood, found: &Found) -> Vec<Row> {
     let title = flood.title();
     let threads = thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let memory_bound = as_f64(threads).mul_add(MEMORY_A_THREAD, MEMORY_ELSE);
-    let goodput = 100.0 * logins.rate(GRANTED) / capacity;
+    // Whoever is granted a login beside the flood takes of the same capacity.
+    let granted = [Some(logins), modest.as_ref()].into_iter().flatten();
+    let goodput = 100.0 * granted.map(|tally| tally.rate(GRANTED)).sum::<f64>() / capacity;
     let silent = as_f64(logins.without_retry_after(REFUSED));
     let row = |what: &str, bound, value| Row::of(format!("{title}: {what}"), bound, value, &faults);
     let mut rows = vec![

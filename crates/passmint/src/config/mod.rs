@@ -7,7 +7,6 @@
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
-mod otlp;
 mod reader;
 mod sections;
 mod value;
@@ -15,10 +14,9 @@ mod value;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use otlp::Otlp;
 pub use reader::{Effective, Place, Problem};
 pub use sections::{
-    Api, Audit, Database, HashingSettings, Keys, Limits, Log, LogFormat, Login, MasterKey,
+    Api, Audit, Database, HashingSettings, Keys, Limits, Log, LogFormat, Login, MasterKey, Otlp,
     PasswordSettings, Revocation, Server, Sessions, Throttle, Tokens,
 };
 pub use value::parse_duration;

@@ -110,21 +110,6 @@ impl Default for RequestIds {
 }
 
 impl RequestIds {
-    /// The process in 16 hexadecimal digits, the number in 8. By hand: it is written for every request.
-    fn made(&self, number: u64) -> [u8; 24] {
-        let mut digits = [0; 24];
-        for (place, digit) in digits.iter_mut().enumerate() {
-            let nibble = if place < 16 {
-                self.process >> (60 - 4 * place)
-            } else {
-                number >> (92 - 4 * place)
-            };
-            let nibble = (nibble & 15) as u8;
-            *digit = if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
-        }
-        digits
-    }
-
     fn of(&self, headers: &HeaderMap) -> HeaderValue {
         let sane = |value: &&HeaderValue| {
             (1..=128).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic)
@@ -133,8 +118,18 @@ impl RequestIds {
             return given.clone();
         }
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let made = self.made(number);
-        HeaderValue::from_bytes(&made).unwrap_or(HeaderValue::from_static("none"))
+        HeaderValue::from_bytes(&self.made(number)).unwrap_or(HeaderValue::from_static("none"))
+    }
+
+    /// 12 hexadecimal digits of the process, 12 of the number. By hand: it is done for every request.
+    fn made(&self, number: u64) -> [u8; 24] {
+        let id = u128::from(self.process >> 16) << 48 | u128::from(number);
+        let mut digits = [0; 24];
+        for (place, digit) in digits.iter_mut().rev().enumerate() {
+            let nibble = ((id >> (4 * place)) & 15) as u8;
+            *digit = if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
+        }
+        digits
     }
 }
 
@@ -155,44 +150,40 @@ impl Enveloped {
     /// Answers a request that came from `peer`.
     pub(super) async fn answer(self, peer: IpAddr, request: Request) -> Response {
         let Self { state, router } = self;
-        envelope(&state, peer, request, router).await
+        let began = Instant::now();
+        let route = Route::of(request.uri().path());
+        let id = state.0.ids.of(request.headers());
+        let config = state.0.services.settings.load();
+        let cors = Cors::of(&request, &config);
+        let span = request_span(|| incoming(&request, route, &id), config.otlp.sample_percent);
+        let http1 = request.version() <= Version::HTTP_11;
+        let context = RequestContext {
+            id: id.to_str().unwrap_or_default().into(),
+            address: client_address(peer, request.headers(), &config.server),
+        };
+        drop(config);
+
+        let mut response = if span.is_none() {
+            REQUEST.scope(context, answer(request, router)).await
+        } else {
+            // Apart and boxed, so that requests without a span do not carry room for one about.
+            let traced = answer(request, router).instrument(span.clone());
+            Box::pin(REQUEST.scope(context, traced)).await
+        };
+
+        let status = response.status().as_u16();
+        note_answer(&span, status);
+        state.0.services.metrics.response(route.class, status, began.elapsed());
+        let headers = response.headers_mut();
+        cors.apply(headers);
+        headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(REQUEST_ID, id);
+        if http1 && state.0.health.is_draining() {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
     }
-}
-
-async fn envelope(state: &PublicState, peer: IpAddr, request: Request, router: Router) -> Response {
-    let began = Instant::now();
-    let route = Route::of(request.uri().path());
-    let id = state.0.ids.of(request.headers());
-    let config = state.0.services.settings.load();
-    let cors = Cors::of(&request, &config);
-    let span = request_span(|| incoming(&request, route, &id), config.otlp.sample_percent);
-    let http1 = request.version() <= Version::HTTP_11;
-    let context = RequestContext {
-        id: id.to_str().unwrap_or_default().into(),
-        address: Some(client_address(peer, request.headers(), &config.server)),
-    };
-    drop(config);
-
-    let mut response = if span.is_none() {
-        REQUEST.scope(context, answer(request, router)).await
-    } else {
-        // Apart and boxed, so that requests without a span do not carry room for one about.
-        let traced = answer(request, router).instrument(span.clone());
-        Box::pin(REQUEST.scope(context, traced)).await
-    };
-
-    let status = response.status().as_u16();
-    note_answer(&span, status);
-    state.0.services.metrics.response(route.class, status, began.elapsed());
-    let headers = response.headers_mut();
-    cors.apply(headers);
-    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(REQUEST_ID, id);
-    if http1 && state.0.health.is_draining() {
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    response
 }
 
 /// What a trace tells of a request: no path, no query, no header but its place in a larger trace.

@@ -96,7 +96,7 @@ impl FromRequestParts<PublicState> for Origin {
 
 /// The client's address, as the envelope found it.
 fn client() -> Option<IpAddr> {
-    REQUEST.try_with(|request| request.address).ok().flatten()
+    REQUEST.try_with(|request| request.address).ok()
 }
 
 /// A request to an endpoint that takes a password, counted before anything of it is read.

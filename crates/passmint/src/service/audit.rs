@@ -76,7 +76,7 @@ impl Parts {
         let context = REQUEST.try_with(Clone::clone).ok();
         By {
             actor,
-            address: context.as_ref().and_then(|context| context.address),
+            address: context.as_ref().map(|context| context.address),
             request: context.map(|context| context.id),
         }
     }

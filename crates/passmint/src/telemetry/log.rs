@@ -29,7 +29,7 @@ pub struct RequestContext {
     /// The request's id.
     pub id: Arc<str>,
     /// The client's address.
-    pub address: Option<IpAddr>,
+    pub address: IpAddr,
 }
 
 tokio::task_local! {

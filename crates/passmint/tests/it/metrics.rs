@@ -248,18 +248,11 @@ fn dashboard_and_alerts_ask_for_nothing_that_is_not_there() {
 
 #[test]
 fn alerts_pass_their_tests() {
-    let rules = Command::new(promtool())
-        .args(["check", "rules"])
-        .arg(deploy("prometheus/alerts.yml"))
-        .output()
-        .unwrap();
-    succeeded(&rules);
-    let tested = Command::new(promtool())
-        .args(["test", "rules"])
-        .arg(deploy("prometheus/alerts_test.yml"))
-        .output()
-        .unwrap();
-    succeeded(&tested);
+    for (act, file) in [("check", "prometheus/alerts.yml"), ("test", "prometheus/alerts_test.yml")]
+    {
+        let mut promtool = Command::new(promtool());
+        succeeded(&promtool.args([act, "rules"]).arg(deploy(file)).output().unwrap());
+    }
     // Every alert is seen to fire, and not to fire.
     let alerts = std::fs::read_to_string(deploy("prometheus/alerts.yml")).unwrap();
     let tests = std::fs::read_to_string(deploy("prometheus/alerts_test.yml")).unwrap();

@@ -4,6 +4,7 @@ mod database;
 mod keys;
 mod log;
 mod login;
+mod otlp;
 mod server;
 mod sessions;
 
@@ -14,6 +15,7 @@ pub use database::{Database, MasterKey};
 pub use keys::Keys;
 pub use log::{Audit, Log, LogFormat};
 pub use login::{HashingSettings, Login, PasswordSettings, Throttle};
+pub use otlp::Otlp;
 pub use server::{Api, Limits, Server};
 pub use sessions::{Revocation, Sessions, Tokens};
 

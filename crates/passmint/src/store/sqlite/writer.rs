@@ -135,10 +135,10 @@ impl Done {
 /// Whether a job must be undone alone when it fails half-way.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Scope {
-    /// Several statements: wrapped in a savepoint.
-    Several,
+    /// Yes: wrapped in a savepoint.
+    Alone,
     /// The hot path: a failure fails the whole batch, which is rolled back.
-    Single,
+    WithBatch,
 }
 
 /// A job's way through the queue, from being handed in until it is durable.
@@ -180,7 +180,7 @@ where
     T: Send,
 {
     fn scope(&self) -> Scope {
-        Scope::Several
+        Scope::Alone
     }
 
     fn way(&self) -> &Way {
@@ -222,7 +222,7 @@ where
     T: Send,
 {
     fn scope(&self) -> Scope {
-        Scope::Single
+        Scope::WithBatch
     }
 
     fn way(&self) -> &Way {
@@ -419,8 +419,8 @@ impl Batches {
         execute("BEGIN IMMEDIATE")?;
         for job in batch {
             let before = done.mark();
-            let several = job.scope() == Scope::Several;
-            if several {
+            let alone = job.scope() == Scope::Alone;
+            if alone {
                 execute("SAVEPOINT job")?;
             }
             let succeeded = job.run(&mut Write {
@@ -429,7 +429,7 @@ impl Batches {
                 running_time: self.running_time.now(),
                 done: &mut *done,
             });
-            match (several, succeeded) {
+            match (alone, succeeded) {
                 (true, true) => drop(execute("RELEASE job")?),
                 (true, false) => {
                     done.back_to(&before);

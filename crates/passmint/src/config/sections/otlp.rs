@@ -1,6 +1,6 @@
 //! `otlp`: where traces go.
 
-use super::reader::Reader;
+use crate::config::reader::Reader;
 
 /// The OpenTelemetry collector that is told of requests.
 #[derive(Clone, Debug, PartialEq)]
@@ -12,7 +12,7 @@ pub struct Otlp {
 }
 
 impl Otlp {
-    pub(super) fn read(r: &mut Reader) -> Self {
+    pub(in crate::config) fn read(r: &mut Reader) -> Self {
         let endpoint = r.optional_text("otlp.endpoint");
         if endpoint.as_deref().is_some_and(|url| !is_plain_http(url)) {
             r.problem(
