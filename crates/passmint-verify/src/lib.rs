@@ -9,6 +9,24 @@
 //! Rules that keep it safe (RFC 8725): the key chooses the algorithm and the token's `alg` is only
 //! compared with it; `kid` is an exact look-up; every header member but `typ`, `alg` and `kid` is
 //! refused; nothing is decoded leniently.
+//!
+//! ```
+//! use passmint_verify::{Claims, JwkSet, KeySet, Rejection, Rules, verify};
+//!
+//! fn caller(token: &str, jwks_json: &str, now: i64) -> Result<Claims, Rejection> {
+//!     let jwks: JwkSet = serde_json::from_str(jwks_json).map_err(|_| Rejection::Invalid("no JWKS"))?;
+//!     let keys = KeySet::from_jwks(&jwks).map_err(|_| Rejection::Invalid("unusable key"))?;
+//!     let rules = Rules {
+//!         issuer: "https://login.example.org".to_owned(),
+//!         audience: None,
+//!         max_lifetime: 24 * 60 * 60,
+//!     };
+//!     verify(token, &keys, &rules, now)
+//! }
+//!
+//! let jwks = r#"{"keys":[]}"#;
+//! assert_eq!(caller("a.b.c", jwks, 0).unwrap_err(), Rejection::Invalid("not a compact JWS"));
+//! ```
 #![warn(missing_docs)]
 
 mod claims;

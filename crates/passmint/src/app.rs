@@ -231,15 +231,32 @@ async fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener> {
 
 fn load_tls(tls: &Tls, config: &Config) -> Result<()> {
     if let (Some(cert), Some(key)) = (&config.server.tls_cert, &config.server.tls_key) {
-        tls.load(cert, key).context("server.tls_cert, server.tls_key")?;
+        tls.load(cert, key)?;
     }
     Ok(())
 }
 
+/// Reads the files that the settings name, as the start is going to.
+pub fn check_files(config: &Config) -> Result<()> {
+    load_tls(&Tls::default(), config)
+}
+
+/// Names of settings whose values differ. Values that are not shown count as equal.
+fn changed(old: &Config, new: &Config) -> Vec<String> {
+    let pairs = old.effective.iter().zip(&new.effective);
+    pairs.filter(|(old, new)| old.value != new.value).map(|(_, new)| new.setting.clone()).collect()
+}
+
 /// Takes new settings while the server runs. What only counts at start is named and left as it was;
-/// a mistake leaves everything as it was.
-pub fn reload(services: &Services, tls: &Tls, log: Option<&LogLevel>, new: Config) -> Result<()> {
+/// a mistake leaves everything as it was. Returns which settings have changed.
+pub fn reload(
+    services: &Services,
+    tls: &Tls,
+    log: Option<&LogLevel>,
+    new: Config,
+) -> Result<Vec<String>> {
     let old = services.settings.load_full();
+    let changed = changed(&old, &new);
     let mut fixed = Vec::new();
     let (a, b) = (&old.server, &new.server);
     let listeners = (a.listen, a.admin_listen, &a.admin_hosts, a.tls_cert.is_some())
@@ -284,5 +301,5 @@ pub fn reload(services: &Services, tls: &Tls, log: Option<&LogLevel>, new: Confi
     services.settings.store(Arc::new(next));
     services.tokens.forget_known();
     services.parts.note(By::OPERATOR, AuditEvent::new(AuditKind::SettingsReloaded));
-    Ok(())
+    Ok(changed)
 }

@@ -16,7 +16,7 @@ pub(super) enum Audit {
     /// List records, the newest first.
     List(List),
     /// Check that no record was changed, taken out or put in, and print the newest hash.
-    Verify(Json),
+    Verify(Verify),
     /// Print all records, the oldest first, one JSON object a line with its number and hash.
     Export(Export),
 }
@@ -38,10 +38,20 @@ pub(super) struct List {
 }
 
 #[derive(Args)]
-pub(super) struct Json {
+pub(super) struct Verify {
+    /// A number and hash that an earlier check printed: the record must still be there.
+    #[arg(long, value_name = "NUMBER:HASH", value_parser = noted)]
+    expect: Option<(i64, String)>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
+}
+
+fn noted(text: &str) -> Result<(i64, String), String> {
+    let parts = text.split_once(':').and_then(|(number, hash)| Some((number.parse().ok()?, hash)));
+    parts
+        .map(|(number, hash)| (number, hash.to_owned()))
+        .ok_or_else(|| "write NUMBER:HASH".to_owned())
 }
 
 #[derive(Args)]
@@ -55,7 +65,7 @@ impl Audit {
     pub(super) async fn run(self, config: &Config) -> Result<()> {
         match self {
             Self::List(list) => list.run(config).await,
-            Self::Verify(Json { json }) => verify(config, json).await,
+            Self::Verify(verify) => verify.run(config).await,
             Self::Export(Export { after }) => export(config, after).await,
         }
     }
@@ -124,20 +134,24 @@ fn row(mut record: Value) -> Value {
     record
 }
 
-async fn verify(config: &Config, as_json: bool) -> Result<()> {
-    let whole = control::send(config, Request::AuditVerify).await?;
-    if as_json {
-        return output::json(&whole);
+impl Verify {
+    async fn run(self, config: &Config) -> Result<()> {
+        let whole = control::send(config, Request::AuditVerify { noted: self.expect }).await?;
+        if self.json {
+            return output::json(&whole);
+        }
+        let text = |name: &str| whole.get(name).map(ToString::to_string).unwrap_or_default();
+        eprintln!(
+            "The audit log is whole: {} records, from number {} to number {}. To be noted elsewhere, \
+             for --expect of a later check:",
+            text("records"),
+            text("first"),
+            text("sequence")
+        );
+        let hash = whole.get("hash").and_then(Value::as_str).unwrap_or_default();
+        output::line(&format!("{}:{hash}", text("sequence")));
+        Ok(())
     }
-    let text = |name: &str| whole.get(name).map(ToString::to_string).unwrap_or_default();
-    eprintln!(
-        "The audit log is whole: {} records, up to number {}. Its newest hash, to compare with one \
-         noted elsewhere:",
-        text("records"),
-        text("sequence")
-    );
-    output::line(whole.get("hash").and_then(Value::as_str).unwrap_or_default());
-    Ok(())
 }
 
 async fn export(config: &Config, mut after: i64) -> Result<()> {

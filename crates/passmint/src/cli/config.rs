@@ -5,6 +5,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::output;
+use crate::app;
 use crate::config::{Config, Sources};
 
 #[derive(Subcommand)]
@@ -26,7 +27,10 @@ impl ConfigCommand {
     pub(super) fn run(self, sources: &Sources) -> Result<()> {
         let config = Config::load(sources)?;
         match self {
-            Self::Check => eprintln!("The configuration is good."),
+            Self::Check => {
+                app::check_files(&config)?;
+                eprintln!("The configuration is good.");
+            }
             Self::Print(Print { json }) => {
                 let rows: Vec<_> = config
                     .effective

@@ -16,7 +16,7 @@ pub(super) enum Db {
 impl Db {
     pub(super) async fn run(self, config: &Config) -> Result<()> {
         let Self::Migrate = self;
-        if control::server_runs(config).await {
+        if control::server_runs(config).await? {
             let version = control::send(config, Request::DatabaseVersion).await?;
             eprintln!(
                 "The schema is up to date (version {version}): the running server saw to it."

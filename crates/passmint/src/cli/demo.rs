@@ -1,6 +1,8 @@
 //! `passmint demo`: everything on an embedded database, with calls to try.
 
+use std::fs::Permissions;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
@@ -32,7 +34,13 @@ impl Demo {
     pub(super) async fn run(self, mut sources: Sources) -> Result<()> {
         let temporary = match &sources.data {
             Some(_) => None,
-            None => Some(tempfile::tempdir().context("cannot make a temporary folder")?),
+            None => Some(
+                tempfile::Builder::new()
+                    .prefix("passmint-demo-")
+                    .permissions(Permissions::from_mode(0o700))
+                    .tempdir()
+                    .context("cannot make a temporary folder")?,
+            ),
         };
         if let Some(folder) = &temporary {
             sources.data = Some(folder.path().to_owned());
@@ -56,14 +64,23 @@ impl Demo {
             None => Arc::new(SystemClock),
         };
         let services = app::open(config, time).await?;
-        add_sample_user(&services).await?;
+        let changed = !add_sample_user(&services).await?;
         let server = Server::bind(services.clone(), clock).await?;
         let (public, admin) = server.urls()?;
         let running = Running::start(server, services, sources.clone(), telemetry)?;
-        for taken in taken.into_iter().flatten() {
-            eprintln!("passmint: {taken} is taken, so the demo took another port.");
+        for (taken, url) in taken.into_iter().zip([&public, &admin]) {
+            if let Some(taken) = taken {
+                eprintln!("passmint: {taken} is taken, so the demo is at {url} instead.");
+            }
         }
         let data = sources.data.unwrap_or_default();
+        if changed {
+            let data = quoted(&data.display().to_string());
+            eprintln!(
+                "passmint: in {data}, {USER} cannot log in with {PASSWORD} any more: `user enable` and \
+                 `user passwd` mend that."
+            );
+        }
         let banner = banner(&public, &admin, &data.display().to_string(), self.clock);
         output::line(&banner);
         running.wait().await
@@ -83,7 +100,8 @@ fn free_port(
     })
 }
 
-async fn add_sample_user(services: &Services) -> Result<()> {
+/// Whether the sample user can log in with its password.
+async fn add_sample_user(services: &Services) -> Result<bool> {
     let password = Password::new(PASSWORD.to_owned());
     let email = "sample_user@example.com".to_owned();
     let name = Username::canonical(USER);
@@ -93,10 +111,21 @@ async fn add_sample_user(services: &Services) -> Result<()> {
             "this folder holds the data of other users: the demo would add one with a known password"
         );
     }
-    match services.users.add_unchecked(name, password, email, Vec::new()).await {
-        Ok(_) | Err(UserError::NameTaken) => Ok(()),
+    let added = services.users.add_unchecked(name, password.clone(), email, Vec::new()).await;
+    match added {
+        Ok(_) => Ok(true),
+        Err(UserError::NameTaken) => Ok(services.users.has_password(USER, password).await?),
         Err(error) => Err(error).context("cannot add the sample user"),
     }
+}
+
+/// As a shell takes it for one word.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 fn banner(public: &str, admin: &str, data: &str, clock: bool) -> String {
@@ -108,8 +137,9 @@ fn banner(public: &str, admin: &str, data: &str, clock: bool) -> String {
     } else {
         String::new()
     };
-    let program =
-        std::env::current_exe().map_or("passmint".into(), |path| path.display().to_string());
+    let program = std::env::current_exe()
+        .map_or("passmint".into(), |path| quoted(&path.display().to_string()));
+    let data = quoted(data);
     format!(
         r#"Passmint demo is ready at {public} with the user {USER} / {PASSWORD}
 

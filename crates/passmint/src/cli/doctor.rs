@@ -6,14 +6,17 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args;
+use rustix::fs::Access;
 use serde_json::{Value, json};
 
 use super::{control, output};
-use crate::app::master_key_file;
-use crate::config::{Config, Sources};
+use crate::app::{check_files, master_key_file};
+use crate::config::{Config, Place, Sources};
 use crate::crypto::master_key;
+use crate::crypto::sealing::Sealer;
 use crate::domain::password::RECOMMENDED_LENGTH;
-use crate::store::sqlite::SqliteStore;
+use crate::domain::secret::SecretBytes;
+use crate::store::sqlite::{Examined, SqliteStore};
 
 #[derive(Args)]
 pub(super) struct Doctor {
@@ -74,14 +77,34 @@ fn show(finding: &Finding) -> Value {
 }
 
 async fn examine(config: &Config) -> Vec<Finding> {
-    let mut findings = vec![Finding::new(Verdict::Good, "settings", "no mistakes")];
+    let mut findings = vec![settings(config)];
     findings.push(data_folder(&config.database.folder()));
     findings.push(database(&config.database.sqlite));
     findings.push(master_key(config));
     findings.push(server(config).await);
+    findings.push(guessing(config));
     findings.push(issuer(config));
     findings.push(passwords(config));
     findings
+}
+
+fn settings(config: &Config) -> Finding {
+    const WHAT: &str = "settings";
+    if let Err(error) = check_files(config) {
+        return Finding::new(Verdict::Wrong, WHAT, format!("{error:#}"));
+    }
+    let in_file = |setting: &crate::config::Effective| match &setting.place {
+        Place::File(path, _) if setting.setting == "master_key.value" => Some(path.clone()),
+        _ => None,
+    };
+    if let Some(file) = config.effective.iter().find_map(in_file)
+        && std::fs::metadata(&file).is_ok_and(|file| file.permissions().mode() & 0o077 != 0)
+    {
+        let file = file.display();
+        let text = format!("{file} holds the master key and is open to others: `chmod 600 {file}`");
+        return Finding::new(Verdict::Advice, WHAT, text);
+    }
+    Finding::new(Verdict::Good, WHAT, "no mistakes")
 }
 
 fn data_folder(folder: &Path) -> Finding {
@@ -93,8 +116,11 @@ fn data_folder(folder: &Path) -> Finding {
             let text = format!("{shown} does not exist yet; the first start makes it");
             Finding::new(Verdict::Advice, WHAT, text)
         }
-        Ok(metadata) if metadata.permissions().readonly() => {
-            let text = format!("{shown} is not writable: give it to the user that runs Passmint");
+        Ok(_) if rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK).is_err() => {
+            let text = format!(
+                "{shown} is not yours to write: run this as the user that runs Passmint, or give the \
+                 folder to it"
+            );
             Finding::new(Verdict::Wrong, WHAT, text)
         }
         Ok(metadata) if metadata.permissions().mode() & 0o077 != 0 => {
@@ -115,23 +141,23 @@ fn database(path: &Path) -> Finding {
     let newest = SqliteStore::newest_version();
     match SqliteStore::examine(path) {
         Err(error) => Finding::new(Verdict::Wrong, WHAT, error.to_string()),
-        Ok((_, check)) if check != "ok" => {
+        Ok(Examined { quick_check, .. }) if quick_check != "ok" => {
             let text =
-                format!("{shown} is damaged ({check}): stop the server and restore a backup");
+                format!("{shown} is damaged ({quick_check}): stop the server and restore a backup");
             Finding::new(Verdict::Wrong, WHAT, text)
         }
-        Ok((version, _)) if version > newest => {
+        Ok(Examined { version, .. }) if version > newest => {
             let text = format!(
                 "{shown} has schema {version}, this Passmint knows {newest}: run the newer Passmint"
             );
             Finding::new(Verdict::Wrong, WHAT, text)
         }
-        Ok((version, _)) if version < newest => {
+        Ok(Examined { version, .. }) if version < newest => {
             let text =
                 format!("schema {version} of {newest}: run `passmint db migrate` or start it");
             Finding::new(Verdict::Advice, WHAT, text)
         }
-        Ok((version, _)) => {
+        Ok(Examined { version, .. }) => {
             Finding::new(Verdict::Good, WHAT, format!("{shown}, schema {version}, undamaged"))
         }
     }
@@ -139,11 +165,27 @@ fn database(path: &Path) -> Finding {
 
 fn master_key(config: &Config) -> Finding {
     const WHAT: &str = "master key";
-    if config.master_key.value.is_some() {
+    let seal_check = SqliteStore::examine(&config.database.sqlite).ok().and_then(|e| e.seal_check);
+    let fits = |key: &SecretBytes| match (&seal_check, Sealer::new(key)) {
+        (Some(check), Ok(sealer)) => sealer.passes(check),
+        _ => true,
+    };
+    let wrong = |place: &str| {
+        let text = format!(
+            "{place} is not the master key that the database's keys are sealed under: put the right \
+             one back from its copy"
+        );
+        Finding::new(Verdict::Wrong, WHAT, text)
+    };
+    if let Some(key) = &config.master_key.value {
+        if !fits(key) {
+            return wrong("master_key.value");
+        }
         return Finding::new(Verdict::Good, WHAT, "given by master_key.value");
     }
     let file = master_key_file(config);
     match master_key::read(&file) {
+        Ok(key) if !fits(&key) => wrong(&file.display().to_string()),
         Ok(_) => {
             let text = format!("{}; keep a copy apart from the database's backups", file.display());
             Finding::new(Verdict::Good, WHAT, text)
@@ -157,8 +199,10 @@ fn master_key(config: &Config) -> Finding {
 
 async fn server(config: &Config) -> Finding {
     const WHAT: &str = "server";
-    if control::server_runs(config).await {
-        return Finding::new(Verdict::Good, WHAT, "runs on this database");
+    match control::server_runs(config).await {
+        Ok(true) => return Finding::new(Verdict::Good, WHAT, "runs on this database"),
+        Ok(false) => {}
+        Err(error) => return Finding::new(Verdict::Wrong, WHAT, format!("{error:#}")),
     }
     let listeners = [config.server.listen, config.server.admin_listen];
     for address in listeners {
@@ -171,6 +215,23 @@ async fn server(config: &Config) -> Finding {
         }
     }
     Finding::new(Verdict::Advice, WHAT, "is not running; `passmint serve` starts it")
+}
+
+fn guessing(config: &Config) -> Finding {
+    const WHAT: &str = "guessing";
+    let everybody = |network: &&ipnet::IpNet| network.prefix_len() == 0;
+    if !config.throttle.enabled {
+        let text = "passwords may be guessed at any rate: throttle.enabled is false";
+        return Finding::new(Verdict::Advice, WHAT, text);
+    }
+    if let Some(network) = config.server.trusted_proxies.iter().find(everybody) {
+        let text = format!(
+            "whoever guesses may choose the address it is counted under: server.trusted_proxies has \
+             {network}; name your proxies alone"
+        );
+        return Finding::new(Verdict::Advice, WHAT, text);
+    }
+    Finding::new(Verdict::Good, WHAT, "is held back")
 }
 
 fn passwords(config: &Config) -> Finding {

@@ -103,12 +103,22 @@ impl Key {
             Self::List(List { json }) => list(config, json).await,
             Self::Rotate(Rotate { now, json }) => {
                 let made = control::send(config, Request::KeyRotate { now }).await?;
+                let gave_way = made.get("gave_way").and_then(Value::as_array);
+                for kid in gave_way.into_iter().flatten().filter_map(Value::as_str) {
+                    eprintln!("The published key {kid} had not signed yet, and gave way.");
+                }
                 let from = if now { "now on" } else { "one hour from now on" };
                 tell_kid(&made, json, &format!("signs from {from}"))
             }
             Self::Revoke(Revoke { kid }) => {
-                control::send(config, Request::KeyRevoke { kid: kid.clone() }).await?;
-                eprintln!("{kid} is revoked.");
+                let revoked =
+                    control::send(config, Request::KeyRevoke { kid: kid.clone() }).await?;
+                let effect = match revoked.get("use").and_then(Value::as_str) {
+                    Some("signing") => "the tokens that it signed are refused; no session ended",
+                    Some("refresh") => "the sessions whose refresh tokens it made have ended",
+                    _ => "failed logins are forgotten, so that nobody is held back any more",
+                };
+                eprintln!("{kid} is revoked: {effect}.");
                 Ok(())
             }
             Self::Import(import) => import.run(config).await,

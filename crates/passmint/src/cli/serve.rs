@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -11,12 +12,13 @@ use crate::app::{self, Server};
 use crate::clock::SystemClock;
 use crate::config::{Config, Sources};
 use crate::domain::password::RECOMMENDED_LENGTH;
-use crate::http::listener::Tls;
+use crate::http::listener::{Tls, room_for_connections};
 use crate::service::Services;
 use crate::telemetry::{self, LogLevel, Telemetry, Traces};
 
 pub(super) async fn run(sources: &Sources) -> Result<()> {
     let config = Config::load(sources)?;
+    app::check_files(&config)?;
     let telemetry = telemetry::start(&config.log, &config.otlp)?;
     if config.password.min_length < RECOMMENDED_LENGTH {
         tracing::warn!(
@@ -48,10 +50,11 @@ impl Running {
         telemetry: Telemetry,
     ) -> Result<Self> {
         let Telemetry { log, traces } = telemetry;
+        raise_descriptor_limit(services.settings.load().server.limits.connections);
         let socket = services.settings.load().database.socket();
         let control = tokio::spawn(ControlSocket::bind(&socket)?.serve(services.clone()));
         let (stop, stopping) = watch::channel(false);
-        let reloader = Reloader { services, tls: server.tls(), sources, log };
+        let reloader = Reloader { services, tls: server.tls(), sources: sources.pinned(), log };
         tokio::spawn(async move {
             if let Err(error) = reloader.listen(&stop).await {
                 tracing::error!(%error, "signals cannot be received");
@@ -72,6 +75,23 @@ impl Running {
         }
         tracing::info!("stopped");
         outcome
+    }
+}
+
+/// Takes all file descriptors that this process may have; service managers give 1,024 by default and
+/// more on demand. Says so when they are too few.
+fn raise_descriptor_limit(wanted: u32) {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, "the limit of file descriptors cannot be raised");
+    }
+    let room = room_for_connections();
+    if room < wanted {
+        tracing::warn!(
+            room,
+            "there are file descriptors for fewer connections than server.max_connections: raise the \
+             limit (LimitNOFILE= of systemd), or lower the setting"
+        );
     }
 }
 
@@ -105,7 +125,7 @@ impl Reloader {
         let done =
             loaded.and_then(|new| app::reload(&self.services, &self.tls, self.log.as_ref(), new));
         match done {
-            Ok(()) => tracing::info!("settings reloaded"),
+            Ok(changed) => tracing::info!(changed = changed.join(", "), "settings reloaded"),
             Err(error) => tracing::error!("settings not reloaded, the old ones stay: {error:#}"),
         }
     }

@@ -101,6 +101,14 @@ impl Sources {
         self.environment.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 
+    /// The same, but the file that is read now must be there from now on: a reload that does not find
+    /// it must not fall back to defaults.
+    #[must_use]
+    pub fn pinned(mut self) -> Self {
+        self.file = self.config_file();
+        self
+    }
+
     /// The configuration file to read: given, named by `PASSMINT_CONFIG`, or beside the data if
     /// there is one.
     fn config_file(&self) -> Option<PathBuf> {
@@ -160,8 +168,9 @@ impl Config {
             effective: Vec::new(),
         };
         config.check_together(&mut reader);
-        let (effective, problems) = reader.finish();
+        let (effective, mut problems) = reader.finish();
         if !problems.is_empty() {
+            problems.sort_by_key(|problem| problem.place.order());
             return Err(ConfigError(problems));
         }
         config.effective = effective;
@@ -185,10 +194,16 @@ impl Config {
                  server.tls_key, or server.behind_tls_proxy = true if a proxy in front does TLS",
             );
         }
+        if server.listen == server.admin_listen && server.listen.port() != 0 {
+            reader.problem("server.admin_listen", "is the same address as server.listen");
+        }
+        if server.issuer.is_empty() {
+            reader.problem("server.issuer", "must not be empty");
+        }
         if self.sessions.max_lifetime < self.sessions.idle_lifetime {
-            reader.problem(
-                "sessions.max_lifetime",
-                "sessions.max_lifetime is shorter than sessions.idle_lifetime",
+            reader.problem_of_either(
+                ["sessions.max_lifetime", "sessions.idle_lifetime"],
+                "sessions.max_lifetime must not be shorter than sessions.idle_lifetime",
             );
         }
         if self.tokens.access_lifetime < Duration::from_secs(1) {

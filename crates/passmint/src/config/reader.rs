@@ -15,7 +15,7 @@ use super::value::{parse_duration, show_duration, split_list};
 pub enum Place {
     /// Nowhere.
     Default,
-    /// A line of a file.
+    /// A line of a file; 0: the file itself.
     File(PathBuf, usize),
     /// An environment variable.
     Variable(String),
@@ -23,10 +23,23 @@ pub enum Place {
     CommandLine,
 }
 
+impl Place {
+    /// Mistakes are told file by file and line by line, then those of other places.
+    pub(super) fn order(&self) -> (u8, PathBuf, usize) {
+        match self {
+            Self::File(path, line) => (0, path.clone(), *line),
+            Self::Variable(name) => (1, PathBuf::from(name), 0),
+            Self::CommandLine => (2, PathBuf::new(), 0),
+            Self::Default => (3, PathBuf::new(), 0),
+        }
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
+            Self::File(path, 0) => write!(f, "{}", path.display()),
             Self::File(path, line) => write!(f, "{}:{line}", path.display()),
             Self::Variable(name) => f.write_str(name),
             Self::CommandLine => f.write_str("command line"),
@@ -104,7 +117,7 @@ impl Reader {
         match self.text_of(path) {
             Ok(text) => self.add_text(path, &text),
             Err(cause) => self.problems.push(Problem {
-                place: Place::File(path.to_owned(), 1),
+                place: Place::File(path.to_owned(), 0),
                 setting: None,
                 message: format!("cannot be read: {cause}"),
             }),
@@ -181,6 +194,17 @@ impl Reader {
             setting: Some(setting.to_owned()),
             message: message.to_owned(),
         });
+    }
+
+    /// A problem of two settings, told at the first of them that was written somewhere.
+    pub(super) fn problem_of_either(&mut self, settings: [&str; 2], message: &str) {
+        let written = |name: &&str| {
+            let found = |e: &&Effective| e.setting == *name && e.place != Place::Default;
+            self.effective.iter().any(|effective| found(&effective))
+        };
+        let [first, _] = settings;
+        let setting = settings.into_iter().find(|name| written(name)).unwrap_or(first);
+        self.problem(setting, message);
     }
 
     /// Takes one setting; `parse` says what is wrong with a text, `show` writes the value.
@@ -313,6 +337,14 @@ impl Reader {
     fn take_file(&mut self, setting: &str) {
         let file = self.raw.remove(&format!("{setting}_file"));
         if let Some(file) = file {
+            if self.raw.contains_key(setting) {
+                self.problems.push(Problem {
+                    place: file.place,
+                    setting: Some(format!("{setting}_file")),
+                    message: format!("{setting} is given too: give one of them"),
+                });
+                return;
+            }
             match self.text_of(Path::new(file.text.trim())) {
                 Ok(text) => {
                     let line = text.lines().next().unwrap_or_default().to_owned();

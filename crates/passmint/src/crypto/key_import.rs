@@ -14,6 +14,13 @@ pub enum ImportError {
         "the file holds no PEM key (-----BEGIN PRIVATE KEY----- or -----BEGIN PUBLIC KEY-----)"
     )]
     NotPem,
+    /// Another kind of key where a raw secret was wanted. A public key must never become a secret
+    /// (CVE-2015-9235 and its kin).
+    #[error(
+        "the file holds a key in PEM, DER or JWK, but HS256 takes a raw secret: give the key's own \
+         algorithm with --alg, ES256, EdDSA or RS256"
+    )]
+    NotRaw,
     /// A PEM section of another kind.
     #[error("the file holds no private or public key but another PEM section")]
     OtherSection,
@@ -44,6 +51,9 @@ pub fn read(algorithm: Algorithm, content: &[u8]) -> Result<Imported, ImportErro
     if algorithm.is_symmetric() {
         let secret = content.strip_suffix(b"\n").unwrap_or(content);
         let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
+        if is_encoded_key(content) {
+            return Err(ImportError::NotRaw);
+        }
         return private(algorithm, secret);
     }
     let (kind, der) =
@@ -55,6 +65,26 @@ pub fn read(algorithm: Algorithm, content: &[u8]) -> Result<Imported, ImportErro
         SectionKind::PublicKey => public(algorithm, &der),
         _ => Err(ImportError::OtherSection),
     }
+}
+
+/// Whether this is an asymmetric key or a certificate in one of the usual encodings: PEM, DER, a JWK or
+/// JWKS, or SSH's.
+fn is_encoded_key(content: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(content);
+    // Keys in DER are sequences that begin with a sequence or a number.
+    let der = match content {
+        [0x30, 0x82, high, low, rest @ ..] => {
+            Some((usize::from(u16::from_be_bytes([*high, *low])), rest))
+        }
+        [0x30, 0x81, length, rest @ ..] | [0x30, length @ 0..=0x7f, rest @ ..] => {
+            Some((usize::from(*length), rest))
+        }
+        _ => None,
+    };
+    der.is_some_and(|(length, rest)| length == rest.len() && matches!(rest, [0x30 | 0x02, ..]))
+        || text.contains("-----BEGIN ")
+        || text.trim_start().starts_with('{') && text.contains("\"kty\"")
+        || ["ssh-", "ecdsa-sha2-"].iter().any(|kind| text.starts_with(kind))
 }
 
 fn private(algorithm: Algorithm, secret: &[u8]) -> Result<Imported, ImportError> {

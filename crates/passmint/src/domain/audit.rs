@@ -205,6 +205,19 @@ impl ChainLink {
         Self { sequence, hash }
     }
 
+    /// The link of that number and hash, the hash in hexadecimal digits.
+    pub fn read(sequence: i64, hex: &str) -> Option<Self> {
+        let mut hash = [0; 32];
+        let digits = hex.as_bytes();
+        if digits.len() != 2 * hash.len() || !hex.is_ascii() {
+            return None;
+        }
+        for (byte, pair) in hash.iter_mut().zip(hex.as_bytes().chunks(2)) {
+            *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+        }
+        Some(Self { sequence, hash })
+    }
+
     /// The hash in hexadecimal digits.
     pub fn hex(&self) -> String {
         use std::fmt::Write as _;
@@ -222,6 +235,32 @@ pub struct AuditRecord {
     pub link: ChainLink,
     /// Its text: a JSON object.
     pub text: String,
+    /// What it is found by.
+    pub index: AuditIndex,
+}
+
+/// What of a record is kept apart from its text, so that it can be found and swept. The chain covers
+/// the text alone, and so this must say the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditIndex {
+    /// When.
+    pub at: Timestamp,
+    /// The kind's name.
+    pub event: String,
+    /// About which user.
+    pub user: Option<UserId>,
+}
+
+impl AuditIndex {
+    fn agrees_with(&self, text: &str) -> bool {
+        let Ok(Value::Object(record)) = serde_json::from_str(text) else {
+            return false;
+        };
+        let says = |name: &str, value: Option<Value>| record.get(name) == value.as_ref();
+        says("at", Some(self.at.iso8601_micros().into()))
+            && says("event", Some(self.event.as_str().into()))
+            && says("user_id", self.user.map(|user| user.0.into()))
+    }
 }
 
 /// The first place where records do not follow from one another.
@@ -229,11 +268,12 @@ pub struct AuditRecord {
 #[error("the audit log is broken at record {0}: it was changed, or records are missing before it")]
 pub struct BrokenChain(pub i64);
 
-/// Checks that `records` follow `from` without a gap; the last link.
+/// Checks that `records` follow `from` without a gap, and are found by what they say; the last link.
 pub fn follow(from: ChainLink, records: &[AuditRecord]) -> Result<ChainLink, BrokenChain> {
     records.iter().try_fold(from, |link, record| {
         let expected = link.next(&record.text);
-        if expected == record.link { Ok(expected) } else { Err(BrokenChain(record.link.sequence)) }
+        let holds = expected == record.link && record.index.agrees_with(&record.text);
+        if holds { Ok(expected) } else { Err(BrokenChain(record.link.sequence)) }
     })
 }
 
@@ -245,9 +285,12 @@ mod tests {
         let mut link = ChainLink::START;
         let record = |number: i64| {
             let event = AuditEvent::new(AuditKind::UserAdded).of(UserId(number)).with("by", "x");
-            let text = event.record(&By::OPERATOR, Timestamp::from_micros(number));
+            let at = Timestamp::from_micros(number);
+            let text = event.record(&By::OPERATOR, at);
             link = link.next(&text);
-            AuditRecord { link, text }
+            let index =
+                AuditIndex { at, event: event.kind.name().to_owned(), user: Some(UserId(number)) };
+            AuditRecord { link, text, index }
         };
         (1..=5).map(record).collect()
     }
@@ -279,6 +322,17 @@ mod tests {
         let mut missing = whole.clone();
         missing.remove(1);
         assert_eq!(follow(ChainLink::START, &missing), Err(BrokenChain(3)));
+        let hidings: [fn(&mut AuditIndex); 4] = [
+            |index| index.at = Timestamp::from_micros(0),
+            |index| index.event = "user.changed".to_owned(),
+            |index| index.user = None,
+            |index| index.user = Some(UserId(9)),
+        ];
+        for hide in hidings {
+            let mut hidden = whole.clone();
+            hide(&mut hidden[2].index);
+            assert_eq!(follow(ChainLink::START, &hidden), Err(BrokenChain(3)));
+        }
         let mut swapped = whole.clone();
         swapped.swap(3, 4);
         assert!(follow(ChainLink::START, &swapped).is_err());

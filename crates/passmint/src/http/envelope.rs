@@ -200,7 +200,8 @@ fn incoming<'a>(request: &'a Request, route: Route, id: &'a HeaderValue) -> Inco
 /// The handler's answer, or a 500 when it panics. What went wrong is logged here, once.
 async fn answer(request: Request, mut router: Router) -> Response {
     let method = request.method().clone();
-    let path = tracing::enabled!(tracing::Level::DEBUG).then(|| request.uri().path().to_owned());
+    // The route and not the path: what stands in a path may be a token or somebody's secret.
+    let route = tracing::enabled!(tracing::Level::DEBUG).then(|| Route::of(request.uri().path()));
     let work = AssertUnwindSafe(router.call(request)).catch_unwind().await;
     let answered = work.map(|Ok(response)| response);
     let mut response = answered.unwrap_or_else(|panic| {
@@ -212,8 +213,9 @@ async fn answer(request: Request, mut router: Router) -> Response {
     if let Some(Cause(cause)) = response.extensions_mut().remove::<Cause>() {
         tracing::error!(%method, status, cause, "request failed");
     }
-    if let Some(path) = path {
-        tracing::debug!(%method, path, status, "answered");
+    if let Some(route) = route {
+        let route = route.template.unwrap_or("other");
+        tracing::debug!(%method, route, status, "answered");
     }
     response
 }

@@ -22,6 +22,11 @@ pub enum AuditError {
         /// The last record that is there.
         found: i64,
     },
+    /// Another record has the number of one that was noted elsewhere, or none has.
+    #[error(
+        "the audit log is not the one that was noted: its record {0} is missing or has another hash"
+    )]
+    NotAsNoted(i64),
     /// As it says.
     #[error(transparent)]
     Failed(#[from] Failure),
@@ -51,20 +56,32 @@ impl AuditService {
         Ok(self.0.store.audit_records(query).await?)
     }
 
-    /// Follows the whole chain from its oldest kept record to its newest.
-    pub async fn verify(&self) -> Result<Whole, AuditError> {
+    /// Follows the whole chain from its oldest kept record to its newest. `noted` is a link that an
+    /// earlier check printed: it must still be there.
+    pub async fn verify(&self, noted: Option<ChainLink>) -> Result<Whole, AuditError> {
         let (from, newest) = self.0.store.audit_ends().await.map_err(Failure::from)?;
         let mut link = from;
+        // From below the first on: nothing may stand before it.
+        let mut after = i64::MIN;
         loop {
-            let query = AuditQuery { after: link.sequence, limit: PAGE, ..AuditQuery::default() };
+            let query = AuditQuery { after, limit: PAGE, ..AuditQuery::default() };
             let records = self.records(query).await?;
             if records.is_empty() {
                 break;
             }
             link = follow(link, &records)?;
+            after = link.sequence;
         }
         if link.sequence < newest.sequence {
             return Err(AuditError::Short { found: link.sequence });
+        }
+        if let Some(noted) = noted.filter(|noted| noted.sequence > from.sequence) {
+            let after = noted.sequence.saturating_sub(1);
+            let query = AuditQuery { after, limit: 1, ..AuditQuery::default() };
+            let found = self.records(query).await?;
+            if !found.iter().any(|record| record.link == noted) {
+                return Err(AuditError::NotAsNoted(noted.sequence));
+            }
         }
         Ok(Whole { from, to: link })
     }

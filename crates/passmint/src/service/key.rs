@@ -329,9 +329,9 @@ impl KeyService {
         }
     }
 
-    /// Makes a new signing key: published for an hour first, or with `now` signing at once. An
-    /// unpublished waiting key gives way. Returns its `kid`.
-    pub async fn rotate(&self, at_once: bool) -> Result<String, KeyError> {
+    /// Makes a new signing key: published for an hour first, or with `now` signing at once. A key that
+    /// is published and waits for its hour gives way. Returns the `kid` of the new one and of those.
+    pub async fn rotate(&self, at_once: bool) -> Result<(String, Vec<String>), KeyError> {
         let _turn = self.turn.lock().await;
         let now = self.parts.clock.now();
         let state = if at_once {
@@ -342,19 +342,20 @@ impl KeyService {
         let key = self.make(KeyKind::Signing, state)?;
         let kid = key.kid.clone();
         let (keys, _) = self.parts.store.keys().await?;
+        let gave_way = waiting(&keys, KeyKind::Signing);
         let change = KeyChange {
-            drop: waiting(&keys, KeyKind::Signing),
+            drop: gave_way.clone(),
             states: if at_once { self.step_down(&keys, KeyKind::Signing) } else { Vec::new() },
             add: vec![key],
             ..KeyChange::default()
         };
         self.change(change, By::OPERATOR).await?;
-        Ok(kid)
+        Ok((kid, gave_way))
     }
 
-    /// Drops a key at once. If it signs, another takes over; revoking a refresh key ends its
-    /// sessions, revoking a signing key ends none.
-    pub async fn revoke(&self, kid: &str) -> Result<(), KeyError> {
+    /// Drops a key at once, and says what it was for. If it signs, another takes over; revoking a
+    /// refresh key ends its sessions, revoking a signing key ends none.
+    pub async fn revoke(&self, kid: &str) -> Result<KeyUse, KeyError> {
         let _turn = self.turn.lock().await;
         let now = self.parts.clock.now();
         let (keys, _) = self.parts.store.keys().await?;
@@ -362,7 +363,8 @@ impl KeyService {
             .iter()
             .find(|key| key.kid == kid)
             .ok_or_else(|| KeyError::Unknown(kid.to_owned()))?;
-        let kind = key.use_.kind();
+        let use_ = key.use_;
+        let kind = use_.kind();
         let mut change = KeyChange { drop: vec![kid.to_owned()], ..KeyChange::default() };
         if kind == KeyKind::Refresh {
             change.end_sessions_of = Some(key.number);
@@ -372,7 +374,8 @@ impl KeyService {
             change.add.push(self.make(kind, state)?);
             change.drop.extend(waiting(&keys, kind));
         }
-        self.change(change, By::OPERATOR).await
+        self.change(change, By::OPERATOR).await?;
+        Ok(use_)
     }
 
     /// Imports a key from a file's content: to sign with from now on, or only to verify with.

@@ -34,11 +34,9 @@ pub struct Try<'a> {
 }
 
 impl Try<'_> {
-    /// It was wrong, or there is no such user.
-    pub fn failed(self, now: Timestamp) {
-        if let Some(attempt) = self.attempt {
-            attempt.failed(&self.rules, now);
-        }
+    /// It was wrong, or there is no such user. Returns until when the network is held back now.
+    pub fn failed(self, now: Timestamp) -> Option<Timestamp> {
+        self.attempt?.failed(&self.rules, now)
     }
 
     /// It was right.

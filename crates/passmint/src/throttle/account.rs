@@ -140,10 +140,13 @@ impl Failures {
         }
     }
 
-    pub(super) fn fail_from_network(&mut self, rules: &AccountRules, now: Timestamp) {
+    /// Returns until when no try is taken.
+    pub(super) fn fail_from_network(&mut self, rules: &AccountRules, now: Timestamp) -> Timestamp {
         self.count = self.count.saturating_add(1);
         self.at = now.micros();
-        self.until = now.plus(rules.delay(self.count)).micros();
+        let until = now.plus(rules.delay(self.count));
+        self.until = until.micros();
+        until
     }
 
     pub(super) fn fail_from_everywhere(&mut self, rules: &AccountRules, now: Timestamp) {

@@ -283,23 +283,27 @@ pub struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    /// The password was wrong, or there is no such user.
-    pub fn failed(mut self, rules: &AccountRules, now: Timestamp) {
+    /// The password was wrong, or there is no such user. Returns until when the network is held back
+    /// now. From a network that the user logs in from it counts there alone: the owner's own mistakes
+    /// close no other door.
+    pub fn failed(mut self, rules: &AccountRules, now: Timestamp) -> Option<Timestamp> {
         self.settled = true;
         let Candidate { account, network, known } = self.candidate;
         let throttle = self.throttle;
-        throttle.pairs.with(pair_key(account, network), now, |failures| {
+        let until = throttle.pairs.with(pair_key(account, network), now, |failures| {
             failures.withdraw();
-            failures.fail_from_network(rules, now);
+            failures.fail_from_network(rules, now)
         });
-        throttle.accounts.with(account_key(account), now, |failures| {
-            if known != Some(true) {
+        throttle.changed.lock().insert((account, Some(network)));
+        if known != Some(true) {
+            throttle.accounts.with(account_key(account), now, |failures| {
                 failures.withdraw();
-            }
-            failures.fail_from_everywhere(rules, now);
-        });
-        throttle.changed.lock().extend([(account, Some(network)), (account, None)]);
+                failures.fail_from_everywhere(rules, now);
+            });
+            throttle.changed.lock().insert((account, None));
+        }
         throttle.wake(account);
+        (until > now).then_some(until)
     }
 
     /// The password was right. That forgets the failures from this network; those from everywhere

@@ -118,6 +118,7 @@ fn weak_and_bad_input_is_refused_by_name() {
     assert!(add("a-name-of-15-ch", "a-name-of-15-ch").contains("is the username"));
     let output = server.run(&["user", "add", "asha", "--role", "a,b"]);
     assert!(String::from_utf8_lossy(&output.stderr).contains("no name for a role"));
+    assert_eq!(server.run(&["user", "set", "asha"]).status.code(), Some(2), "nothing to set");
 }
 
 #[test]
@@ -131,7 +132,19 @@ fn doctor_says_what_is_wrong_and_how_to_mend_it() {
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("ok      server: runs on this database"), "{text}");
     server.stop();
-    std::fs::remove_file(server.data.join("master.key")).unwrap();
+    let key = server.data.join("master.key");
+    let right = std::fs::read(&key).unwrap();
+    std::fs::write(&key, "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=\n").unwrap();
+    let (code, text) = doctor(&server);
+    assert_eq!(code, Some(1));
+    assert!(
+        text.contains("is not the master key that the database's keys are sealed under"),
+        "{text}"
+    );
+    std::fs::write(&key, right).unwrap();
+    let (code, text) = doctor(&server);
+    assert_eq!(code, Some(0), "{text}");
+    std::fs::remove_file(&key).unwrap();
     let (code, text) = doctor(&server);
     assert_eq!(code, Some(1));
     assert!(text.contains("WRONG   master key:") && text.contains("put the file back"), "{text}");

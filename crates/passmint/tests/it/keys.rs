@@ -78,12 +78,17 @@ fn rotating_at_once_and_revoking_end_no_session() {
     let server = Server::start();
     server.add_user("asha");
     let first = server.login("asha");
-    let kid = server.must(&["key", "rotate", "--now"]).trim().to_owned();
+    let waiting = server.must(&["key", "rotate"]).trim().to_owned();
+    let output = server.run(&["key", "rotate", "--now"]);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains(&format!("{waiting} had not signed yet, and gave way")), "{told}");
+    let kid = String::from_utf8(output.stdout).unwrap().trim().to_owned();
     let second = server.login("asha");
     assert_eq!(header(&second)["kid"], kid.as_str());
     assert_eq!(server.me(&first.token).status, 200);
     let old = header(&first)["kid"].as_str().unwrap().to_owned();
-    server.must(&["key", "revoke", &old]);
+    let told = server.run(&["key", "revoke", &old]).stderr;
+    assert!(String::from_utf8(told).unwrap().contains("the tokens that it signed are refused"));
     server.me(&first.token).is_unauthorized("Error decoding signature.");
     assert_eq!(jwks(&server).len(), 1);
     let again = Pair::of(&server.refresh(&first.refresh_token));
@@ -185,13 +190,28 @@ fn what_is_no_key_of_the_algorithm_is_refused_by_name() {
         "small.pem",
     );
     let ed = openssl(&server, &["genpkey", "-algorithm", "ED25519"], "ed.pem");
-    let text = server.data.join("text");
-    std::fs::write(&text, "short secret\n").unwrap();
+    let public = openssl(&server, &["pkey", "-in", ed.to_str().unwrap(), "-pubout"], "public.pem");
+    let der = openssl(&server, &["pkey", "-in", ed.to_str().unwrap(), "-outform", "DER"], "ed.der");
+    let file = |name: &str, content: &str| {
+        let path = server.data.join(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    };
+    let text = file("text", "short secret\n");
+    let jwk = file(
+        "jwk",
+        r#"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#,
+    );
     for (file, algorithm, part) in [
         (&small, "RS256", "RS256"),
         (&ed, "ES256", "ES256"),
         (&text, "ES256", "PEM"),
         (&text, "HS256", "32 bytes"),
+        // A public key that signs would let everybody sign.
+        (&ed, "HS256", "raw secret"),
+        (&public, "HS256", "raw secret"),
+        (&der, "HS256", "raw secret"),
+        (&jwk, "HS256", "raw secret"),
     ] {
         let output = server.run(&["key", "import", file.to_str().unwrap(), "--alg", algorithm]);
         let error = String::from_utf8(output.stderr).unwrap();

@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::harness::{Server, get};
@@ -117,6 +118,22 @@ fn one_connection_too_many_is_told_so() {
     std::thread::sleep(Duration::from_millis(100));
     let answer = get("/healthz").try_send(server.public).unwrap();
     answer_is_503(&answer.body, answer.status, answer.header("retry-after"));
+    drop(held);
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(get("/healthz").try_send(server.public).unwrap().status, 200);
+}
+
+#[test]
+fn without_descriptors_new_connections_are_told_so_and_operators_get_in() {
+    let server = Server::start();
+    let pid = server.pid().to_string();
+    let limited = Command::new("prlimit").args(["--pid", &pid, "--nofile=120:20000"]).status();
+    assert!(limited.unwrap().success());
+    let held: Vec<TcpStream> = (0..24).map(|_| connect(&server)).collect();
+    std::thread::sleep(Duration::from_millis(100));
+    let answer = get("/healthz").try_send(server.public).unwrap();
+    answer_is_503(&answer.body, answer.status, answer.header("retry-after"));
+    assert_eq!(get("/healthz").try_send(server.admin).unwrap().status, 200);
     drop(held);
     std::thread::sleep(Duration::from_millis(100));
     assert_eq!(get("/healthz").try_send(server.public).unwrap().status, 200);

@@ -8,23 +8,74 @@ use crate::harness::{PASSWORD, Pair, Server, fresh_folder, get, post};
 #[test]
 fn mistakes_are_all_told_at_once_with_their_places() {
     let server = Server::start();
-    let toml =
-        "[sessions]\nreuse_interval = \"1 minute\"\n[server]\nlisten = \"nowhere\"\nfoo = 1\n";
+    let toml = "[sessions]\nreuse_interval = \"1 minute\"\n[server]\nlisten = \"nowhere\"\nfoo = 1\n\
+                issuer = \"\"\n[log]\nlevel = \"warning\"\n";
     std::fs::write(server.data.join("passmint.toml"), toml).unwrap();
     let mut command = server.command();
-    command.env_remove("PASSMINT_SERVER__LISTEN").env("PASSMINT_KEYS__ALGORITHM", "none");
+    command.env_remove("PASSMINT_SERVER__LISTEN").env_remove("PASSMINT_LOG__LEVEL");
+    command.env("PASSMINT_KEYS__ALGORITHM", "none");
     let output = command.args(["config", "check"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let error = String::from_utf8(output.stderr).unwrap();
     for part in [
-        "4 mistakes",
+        "6 mistakes",
         "passmint.toml:2: sessions.reuse_interval: `1 minute` is no duration: write 60s, 15m, 24h or 30d",
         "passmint.toml:4: server.listen: must look like 127.0.0.1:8080",
         "passmint.toml:5: server.foo: unknown setting",
+        "passmint.toml:6: server.issuer: must not be empty",
+        "passmint.toml:8: log.level: must be error, warn, info, debug or trace",
         "PASSMINT_KEYS__ALGORITHM: must be ES256 or EdDSA or RS256 or HS256",
     ] {
         assert!(error.contains(part), "{part:?} is not in:\n{error}");
     }
+    let places: Vec<_> =
+        error.match_indices("passmint.toml:").map(|(at, _)| &error[at..at + 16]).collect();
+    assert!(places.is_sorted(), "in the order of the file: {error}");
+}
+
+#[test]
+fn what_serve_would_refuse_is_found_by_config_check() {
+    let server = Server::start();
+    let check = |toml: &str| {
+        let file = server.data.join("tried.toml");
+        std::fs::write(&file, toml).unwrap();
+        let mut command = server.command();
+        for set in ["SERVER__LISTEN", "SERVER__ADMIN_LISTEN", "LOG__LEVEL"] {
+            command.env_remove(format!("PASSMINT_{set}"));
+        }
+        let output = command.args(["config", "check", "--config", "tried.toml"]).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    std::fs::write(server.data.join("no.pem"), "nothing").unwrap();
+    for (toml, part) in [
+        (
+            "[server]\nlisten = \"127.0.0.1:81\"\nadmin_listen = \"127.0.0.1:81\"\n",
+            "tried.toml:3: server.admin_listen: is the same",
+        ),
+        (
+            "[sessions]\n\nidle_lifetime = \"400d\"\n",
+            "tried.toml:3: sessions.idle_lifetime: sessions.max_lifetime must not be shorter",
+        ),
+        (
+            "[server]\ntls_cert = \"/nowhere\"\ntls_key = \"/nowhere\"\n",
+            "server.tls_cert: /nowhere cannot be read",
+        ),
+        (
+            "[server]\ntls_cert = \"no.pem\"\ntls_key = \"no.pem\"\n",
+            "server.tls_cert: no.pem holds no certificate",
+        ),
+        ("[log]\nlevel = \"infoo\"\n", "tried.toml:2: log.level: must be"),
+        ("[log]\nlevel = \"passmint=debug\"\n", "tried.toml:2: log.level: must be"),
+    ] {
+        let (code, error) = check(toml);
+        assert_eq!(code, Some(1), "{toml}");
+        assert!(error.contains(part), "{part:?} is not in:\n{error}");
+    }
+    assert_eq!(check("[log]\nlevel = \"warn,passmint=debug\"\n").0, Some(0));
+    let mut command = server.command();
+    command.args(["config", "check"]).env("PASSMINT_MASTER_KEY__VALUE", "x");
+    let output = command.env("PASSMINT_MASTER_KEY__VALUE_FILE", "no.pem").output().unwrap();
+    assert!(String::from_utf8(output.stderr).unwrap().contains("master_key.value is given too"));
 }
 
 #[test]
@@ -86,26 +137,38 @@ fn the_master_key_may_come_from_the_environment() {
     assert_eq!(server.refresh(&pair.refresh_token).status, 200);
 }
 
+/// Sends SIGHUP and waits for what the log says of it.
+fn reload(server: &Server) {
+    let before = server.log().matches("reloaded").count();
+    server.signal("HUP");
+    for _ in 0..100 {
+        if server.log().matches("reloaded").count() > before {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    panic!("no word of a reload");
+}
+
 #[test]
 fn sighup_reloads_what_can_be_reloaded_and_keeps_the_old_on_a_mistake() {
-    let server = Server::start();
+    let mut server = Server::start();
     server.add_user("asha");
+    server.stop();
+    std::fs::write(server.data.join("passmint.toml"), "").unwrap();
+    server.start_again();
     let refused = || server.try_login("asha", "wrong").status;
     let write = |text: &str| {
         std::fs::write(server.data.join("passmint.toml"), text).unwrap();
-        let before = server.log().matches("reloaded").count();
-        server.signal("HUP");
-        for _ in 0..100 {
-            if server.log().matches("reloaded").count() > before {
-                return;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(50));
-        }
-        panic!("no word of a reload");
+        reload(&server);
     };
     assert_eq!(refused(), 206);
     write("[api]\ninvalid_credentials_status = 401\n");
     assert_eq!(refused(), 401);
+    assert!(server.log().contains(r#""changed":"api.invalid_credentials_status""#));
+    std::fs::remove_file(server.data.join("passmint.toml")).unwrap();
+    reload(&server);
+    assert_eq!(refused(), 401, "a file that is gone is a mistake, too");
     write("[api]\ninvalid_credentials_status = 500\n");
     assert_eq!(refused(), 401, "a mistake changes nothing");
     assert!(server.log().contains("invalid_credentials_status: must be 206 or 401"));

@@ -63,6 +63,11 @@ fn the_demos_data_can_be_kept() {
     server.start_again();
     assert_eq!(server.me(&pair.token).status, 200);
     assert_eq!(server.refresh(&pair.refresh_token).status, 200);
+    assert!(!server.log().contains("cannot log in"), "{}", server.log());
+    server.must(&["user", "disable", "sample_user"]);
+    server.stop();
+    server.start_again();
+    assert!(server.log().contains("cannot log in with 1234Pass any more"), "{}", server.log());
 }
 
 #[test]
@@ -72,12 +77,12 @@ fn the_demos_own_folder_goes_with_it() {
         r"
         TMPDIR=$PWD PASSMINT_SERVER__LISTEN=127.0.0.1:0 PASSMINT_SERVER__ADMIN_LISTEN=127.0.0.1:0 {} demo > banner &
         for i in $(seq 100); do grep -q Ctrl-C banner && break; sleep 0.05; done
-        ls -d .tmp*; kill $!; wait $!; ls -d .tmp*
+        stat -c %a passmint-demo-*; kill $!; wait $!; ls -d passmint-demo-*
         ",
         crate::harness::PASSMINT
     );
     let output = Command::new("bash").arg("-c").arg(script).current_dir(&folder).output().unwrap();
-    assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 1);
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "700\n");
 }
 
 #[test]

@@ -162,22 +162,74 @@ fn the_audit_log_tells_what_happened_and_holds_together() {
     assert!(!listed.contains("pass-word-typed"), "{listed}");
     let ended = server.must(&["audit", "list", "--json", "--event", "session.", "--user", "asha"]);
     assert!(ended.contains("a-request-of-1") && ended.contains("logout"), "{ended}");
-    let hash = server.must(&["audit", "verify"]);
-    assert_eq!(hash.trim().len(), 64);
-
-    // A record that is changed behind the server's back is found.
-    let python = "import sqlite3,sys;c=sqlite3.connect(sys.argv[1]);\
-        c.execute(\"UPDATE audit SET record = replace(record, 'logout', 'admin')\");c.commit()";
-    let changed = std::process::Command::new("python3")
-        .args(["-c", python])
-        .arg(server.data.join("passmint.db"))
-        .status();
-    assert!(changed.unwrap().success());
-    let output = server.run(&["audit", "verify"]);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("broken at record"));
+    server.must(&["user", "disable", "asha"]);
+    server.send(login("asha", PASSWORD, "192.0.2.1"));
+    let refused = server.must(&["audit", "list", "--json", "--limit", "1"]);
+    assert!(refused.contains(r#""why": "disabled""#), "{refused}");
     let exported = server.must(&["audit", "export"]);
     assert!(exported.lines().count() > 5, "{exported}");
+}
+
+#[test]
+fn tampering_with_the_audit_log_is_found() {
+    let server = server();
+    for _ in 0..5 {
+        server.send(login("asha", "wrong", "192.0.2.1"));
+    }
+    let verify = |arguments: &[&str]| {
+        let output = server.run(&[&["audit", "verify"], arguments].concat());
+        let text = String::from_utf8(output.stdout).unwrap();
+        (output.status.code(), text.trim().to_owned() + &String::from_utf8_lossy(&output.stderr))
+    };
+    let noted = server.must(&["audit", "verify"]).trim().to_owned();
+    assert_eq!(noted.split_once(':').unwrap().1.len(), 64, "{noted}");
+    assert_eq!(verify(&["--expect", &noted]).0, Some(0));
+    assert_eq!(verify(&["--expect", "nonsense"]).0, Some(2));
+    let change = |sql: &str| {
+        let python =
+            "import sqlite3,sys;c=sqlite3.connect(sys.argv[1]);c.executescript(sys.argv[2])";
+        let changed = std::process::Command::new("python3")
+            .args(["-c", python])
+            .arg(server.data.join("passmint.db"))
+            .arg(sql)
+            .status();
+        assert!(changed.unwrap().success());
+    };
+    for (tamper, mend) in [
+        (
+            "UPDATE audit SET record = replace(record, 'refused', 'granted') WHERE sequence = 4",
+            "UPDATE audit SET record = replace(record, 'granted', 'refused') WHERE sequence = 4",
+        ),
+        (
+            "UPDATE audit SET event = 'x.y' WHERE sequence = 4",
+            "UPDATE audit SET event = 'login.refused' WHERE sequence = 4",
+        ),
+        (
+            "UPDATE audit SET user_id = 77 WHERE sequence = 4",
+            "UPDATE audit SET user_id = 1 WHERE sequence = 4",
+        ),
+        (
+            "UPDATE audit SET at = at + 1 WHERE sequence = 4",
+            "UPDATE audit SET at = at - 1 WHERE sequence = 4",
+        ),
+        (
+            "INSERT INTO audit SELECT 0, at, event, user_id, record, hash FROM audit WHERE sequence = 1",
+            "DELETE FROM audit WHERE sequence = 0",
+        ),
+    ] {
+        change(tamper);
+        let (code, said) = verify(&[]);
+        assert_eq!(code, Some(1), "{tamper}: {said}");
+        assert!(said.contains("broken at record"), "{tamper}: {said}");
+        change(mend);
+        assert_eq!(verify(&["--expect", &noted]).0, Some(0), "{mend}");
+    }
+    // What is cut off at the end follows from nothing that is left.
+    change("DELETE FROM audit WHERE sequence >= 6");
+    assert_eq!(verify(&[]).0, Some(0));
+    let (code, said) = verify(&["--expect", &noted]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("is not the one that was noted"), "{said}");
 }
 
 #[test]
@@ -223,6 +275,12 @@ fn users_come_over_from_django_with_ids_and_passwords() {
          \"argon2$argon2id$v=19$m=64,t=1,p=1$c29tZXNhbHRzb21lc2FsdA$bIKRw3Ua1pluirFy81fnppmR01EnUxY3hLEBwbWxBG8\"}}\n\
          {{\"username\":\"mira\",\"password_hash\":\"md5$a$5ecre7\"}}\n"
     );
+    let again = format!("{lines}{{\"id\":\"{uuid}\",\"username\":\"omar\"}}\n");
+    let output = server.run_with_input(&["user", "import", "--dry-run", "-"], &again);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(errors.contains("line 2: its password hash (md5)"), "{errors}");
+    assert!(errors.contains("line 3: its id is that of an earlier user"), "{errors}");
+    assert!(errors.contains("1 users can be imported, 2 would be refused"), "{errors}");
     let output = server.run_with_input(&["user", "import", "-"], &lines);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "one is refused");

@@ -4,8 +4,9 @@ use anyhow::{Context as _, Result, anyhow};
 use serde_json::{Value, json};
 
 use super::request::{AuditPage, Request, UserSet};
-use crate::domain::audit::{Actor, AuditRecord};
+use crate::domain::audit::{Actor, AuditRecord, ChainLink};
 use crate::domain::key::KeyUse;
+use crate::domain::network::Network;
 use crate::domain::secret::{Password, SecretBytes};
 use crate::domain::session::{EndReason, Session, SessionId};
 use crate::domain::time::Timestamp;
@@ -37,10 +38,15 @@ pub(super) async fn execute(services: &Services, request: Request) -> Result<Val
         | Request::KeyImport { .. }
         | Request::KeyReseal { .. } => key(services, request).await,
         Request::AuditList(page) => audit_page(services, page).await,
-        Request::AuditVerify => {
-            let whole = services.audit.verify().await?;
+        Request::AuditVerify { noted } => {
+            let read = |(number, hash): (i64, String)| {
+                let hint = "what was noted is no number and hash: give NUMBER:HASH";
+                ChainLink::read(number, &hash).context(hint)
+            };
+            let whole = services.audit.verify(noted.map(read).transpose()?).await?;
             Ok(json!({
                 "records": whole.to.sequence - whole.from.sequence,
+                "first": whole.from.sequence + 1,
                 "sequence": whole.to.sequence,
                 "hash": whole.to.hex(),
             }))
@@ -131,8 +137,14 @@ async fn key(services: &Services, request: Request) -> Result<Value> {
     let keys = &services.keys;
     match request {
         Request::KeyList => Ok(keys.list().await?.iter().map(show_key).collect()),
-        Request::KeyRotate { now } => Ok(json!({ "kid": keys.rotate(now).await? })),
-        Request::KeyRevoke { kid } => Ok(keys.revoke(&kid).await.map(|()| Value::Null)?),
+        Request::KeyRotate { now } => {
+            let (kid, gave_way) = keys.rotate(now).await?;
+            Ok(json!({ "kid": kid, "gave_way": gave_way }))
+        }
+        Request::KeyRevoke { kid } => {
+            let use_ = keys.revoke(&kid).await?;
+            Ok(json!({ "use": show_use(use_).0 }))
+        }
         Request::KeyImport { content, algorithm, verify_only } => {
             let kid = keys.import(&content, algorithm, verify_only).await?;
             Ok(json!({ "kid": kid }))
@@ -170,7 +182,8 @@ fn show_record(record: &AuditRecord) -> Value {
 /// From where a user is held back, and until when; and failures that may yet lead to it.
 fn show_held(services: &Services, name: &str) -> Value {
     let now = services.parts.clock.now();
-    let held = services.users.held(name);
+    let mut held = services.users.held(name);
+    held.sort_by_key(|held| (std::cmp::Reverse(held.until), held.network.map(Network::number)));
     held.iter()
         .map(|held| {
             json!({
@@ -237,12 +250,17 @@ fn explain(services: &Services, session: &Session) -> String {
     )
 }
 
-fn show_key(key: &StoredKey) -> Value {
-    let (use_, algorithm) = match key.use_ {
+/// What a key is for, and its algorithm.
+fn show_use(use_: KeyUse) -> (&'static str, &'static str) {
+    match use_ {
         KeyUse::Refresh => ("refresh", "HMAC-SHA-256"),
         KeyUse::Digest => ("digest", "HMAC-SHA-256"),
         KeyUse::Signing(algorithm) => ("signing", algorithm.name()),
-    };
+    }
+}
+
+fn show_key(key: &StoredKey) -> Value {
+    let (use_, algorithm) = show_use(key.use_);
     json!({
         "kid": key.kid,
         "use": use_,

@@ -52,8 +52,15 @@ pub(super) async fn send(config: &Config, request: Request) -> Result<Value> {
                 "there is no database at {path}: name its folder with --data, or set database.url"
             );
         }
+        let path = &config.database.sqlite;
+        let new = !path.exists();
         match crate::app::open(config.clone(), Arc::new(SystemClock)).await {
-            Ok(services) => return execute::execute(&services, request).await,
+            Ok(services) => {
+                if new {
+                    eprintln!("passmint: there was no database at {}: made one.", path.display());
+                }
+                return execute::execute(&services, request).await;
+            }
             Err(error) if is_held(&error) && started.elapsed() < PATIENCE => {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
@@ -62,9 +69,9 @@ pub(super) async fn send(config: &Config, request: Request) -> Result<Value> {
     }
 }
 
-/// Whether a server answers on the socket.
-pub(super) async fn server_runs(config: &Config) -> bool {
-    matches!(connect(&config.database.socket()).await, Ok(Some(_)))
+/// Whether a server answers on the socket; an error when that cannot be told.
+pub(super) async fn server_runs(config: &Config) -> Result<bool> {
+    Ok(connect(&config.database.socket()).await?.is_some())
 }
 
 fn is_held(error: &anyhow::Error) -> bool {
@@ -94,14 +101,26 @@ async fn connect(socket: &Path) -> Result<Option<UnixStream>> {
     let short = match ShortPath::of(socket) {
         Ok(short) => short,
         Err(error) if missing(&error) => return Ok(None),
-        Err(error) => return Err(error).context("cannot reach the server's socket"),
+        Err(error) => return Err(unreachable(socket, error)),
     };
     match UnixStream::connect(&short.path).await {
         Ok(stream) => Ok(Some(stream)),
         Err(error) if missing(&error) => Ok(None),
-        Err(error) => Err(error).with_context(|| {
-            format!("cannot reach the running server through {}", socket.display())
-        }),
+        Err(error) => Err(unreachable(socket, error)),
+    }
+}
+
+/// Why a command does not get through, and what to do where that is known.
+fn unreachable(socket: &Path, error: io::Error) -> anyhow::Error {
+    let shown = socket.display();
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => anyhow!(
+            "{shown} is another user's: run this as the user that the server runs as, or as root"
+        ),
+        io::ErrorKind::NotADirectory => {
+            anyhow!("{shown} cannot be there: --data wants a folder, and this is a file")
+        }
+        _ => anyhow!(error).context(format!("cannot reach the running server through {shown}")),
     }
 }
 

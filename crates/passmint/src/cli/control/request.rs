@@ -29,7 +29,7 @@ pub(in crate::cli) enum Request {
     KeyImport { content: Vec<u8>, algorithm: Algorithm, verify_only: bool },
     KeyReseal { master_key: Vec<u8>, current: Option<Vec<u8>> },
     AuditList(AuditPage),
-    AuditVerify,
+    AuditVerify { noted: Option<(i64, String)> },
     DatabaseVersion,
 }
 

@@ -12,18 +12,21 @@ use serde_json::{Map, Value, json};
 use crate::cli::control::{self, Request};
 use crate::cli::output;
 use crate::config::Config;
-use crate::service::user::{ImportOutcome, ImportedUser};
+use crate::service::user::{ImportOutcome, ImportedUser, check_import};
 
 /// How many users one request carries.
 const BATCH: usize = 500;
 
 #[derive(Args)]
 pub(in crate::cli) struct Import {
-    /// The file: `manage.py dumpdata auth.user` of Django, or a JSON object a line with id, username,
-    /// `password_hash`, email, `first_name`, `last_name`, roles, claims, disabled, `created_at`. `-`:
-    /// standard input.
+    #[arg(
+        help = "The file, or - for standard input: Django's `manage.py dumpdata auth.user`, or a JSON \
+                  object a line with id, username, password_hash, email, first_name, last_name, roles, \
+                  claims, disabled, created_at"
+    )]
     file: String,
-    /// Only say what would be wrong with the file itself.
+    /// Change nothing; say what is wrong with the file. What the database says of it (names and ids that
+    /// are taken) comes with the import.
     #[arg(long)]
     dry_run: bool,
     /// Print JSON.
@@ -53,8 +56,15 @@ impl Import {
             }
         }
         let (mut imported, mut existing) = (0_usize, 0_usize);
-        if !self.dry_run {
-            let mut places = places.into_iter();
+        let mut places = places.into_iter();
+        if self.dry_run {
+            for (place, checked) in places.zip(check_import(users)) {
+                match checked {
+                    Ok(()) => imported += 1,
+                    Err(why) => refused.push((place, why)),
+                }
+            }
+        } else {
             for outcome in send(config, users).await? {
                 let place = places.next().unwrap_or_default();
                 match outcome {
@@ -67,7 +77,12 @@ impl Import {
         for (place, why) in &refused {
             eprintln!("{place}: {why}");
         }
-        if self.json {
+        if self.dry_run && !self.json {
+            eprintln!(
+                "{imported} users can be imported, {} would be refused; nothing was changed.",
+                refused.len()
+            );
+        } else if self.json {
             output::json(&json!({
                 "imported": imported,
                 "existing": existing,

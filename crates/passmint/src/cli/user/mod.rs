@@ -5,7 +5,7 @@ mod import;
 use std::io::{BufRead as _, IsTerminal as _};
 
 use anyhow::{Context as _, Result, bail};
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use serde_json::Value;
 
 use super::control::{self, Request};
@@ -89,27 +89,28 @@ pub(super) struct Passwd {
 }
 
 #[derive(Args)]
+#[command(group(ArgGroup::new("wanted").required(true).multiple(true)))]
 pub(super) struct Set {
     /// The username.
     name: String,
     /// New e-mail address.
-    #[arg(long)]
+    #[arg(long, group = "wanted")]
     email: Option<String>,
     /// New first name.
-    #[arg(long)]
+    #[arg(long, group = "wanted")]
     first_name: Option<String>,
     /// New last name.
-    #[arg(long)]
+    #[arg(long, group = "wanted")]
     last_name: Option<String>,
     /// The user's roles from now on; may be given several times.
-    #[arg(long = "role", conflicts_with = "no_roles")]
+    #[arg(long = "role", group = "wanted", conflicts_with = "no_roles")]
     roles: Vec<String>,
     /// Take all roles away.
-    #[arg(long)]
+    #[arg(long, group = "wanted")]
     no_roles: bool,
     /// Own claims of the user's tokens, as in `org_id=7`. JSON values are taken as such, anything else
     /// as text; an empty value removes the claim.
-    #[arg(value_name = "CLAIM=VALUE")]
+    #[arg(value_name = "CLAIM=VALUE", group = "wanted")]
     claims: Vec<String>,
     /// Print JSON.
     #[arg(long)]
@@ -156,7 +157,23 @@ fn show(user: &Value, json: bool) -> Result<()> {
     if json {
         return output::json(user);
     }
-    output::fields(user);
+    let mut user = user.clone();
+    let held = user.as_object_mut().and_then(|fields| fields.shift_remove("held_back"));
+    output::fields(&user);
+    let held: Vec<Value> = held.as_ref().and_then(Value::as_array).cloned().unwrap_or_default();
+    let waits = |held: &&Value| held.get("until").is_some_and(Value::is_string);
+    let waiting: Vec<Value> = held.iter().filter(waits).cloned().collect();
+    if !waiting.is_empty() {
+        output::line("");
+        let columns = [("network", "HELD BACK FROM"), ("until", "UNTIL"), ("failures", "FAILURES")];
+        output::table(&waiting, &columns);
+    }
+    match held.len() - waiting.len() {
+        0 => {}
+        others => {
+            output::line(&format!("Failed logins from {others} more places, not held back yet."));
+        }
+    }
     Ok(())
 }
 

@@ -41,11 +41,22 @@ pub struct Log {
 impl Log {
     pub(in crate::config) fn read(r: &mut Reader) -> Self {
         let level = r.text("log.level", "info");
-        if level.parse::<tracing_subscriber::EnvFilter>().is_err() {
+        if !is_filter(&level) {
             r.problem("log.level", "must be error, warn, info, debug or trace");
         }
         let choices =
             [("auto", LogFormat::Auto), ("json", LogFormat::Json), ("text", LogFormat::Text)];
         Self { level, format: r.choice("log.format", LogFormat::Auto, &choices) }
     }
+}
+
+/// Whether it is a level, or a list of levels and `target=level`. A word that is no level would be the
+/// name of a target, and silence all others.
+fn is_filter(text: &str) -> bool {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let is_level = |text: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(text));
+    let parts = || text.split(',').map(str::trim);
+    parts().all(|part| is_level(part) || part.contains('='))
+        && parts().any(is_level)
+        && text.parse::<tracing_subscriber::EnvFilter>().is_ok()
 }

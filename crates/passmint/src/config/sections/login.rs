@@ -102,7 +102,7 @@ fn blocklist(r: &mut Reader) -> Blocklist {
     match r.text_of(Path::new(&file)) {
         Ok(text) => Blocklist::read(&text),
         Err(cause) => {
-            r.problem("password.blocklist_file", &format!("cannot be read: {cause}"));
+            r.problem("password.blocklist_file", &format!("cannot read {file}: {cause}"));
             Blocklist::default()
         }
     }

@@ -5,10 +5,26 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use rustix::process::{Resource, getrlimit};
 
 use crate::config::Server;
 use crate::domain::network::Source;
 use crate::telemetry::Metrics;
+
+/// File descriptors that connections do not get: the store's files, and the other listener's
+/// connections.
+const RESERVED_DESCRIPTORS: u64 = 96;
+
+/// How many connections the process has file descriptors for. A listener that ran out of them would
+/// refuse nobody and leave everybody waiting.
+pub fn room_for_connections() -> u32 {
+    match getrlimit(Resource::Nofile).current {
+        None => u32::MAX,
+        Some(limit) => {
+            u32::try_from(limit.saturating_sub(RESERVED_DESCRIPTORS)).unwrap_or(u32::MAX)
+        }
+    }
+}
 
 /// Counts the open connections of a listener.
 #[derive(Clone)]
@@ -41,11 +57,10 @@ impl Caps {
         let trusted = server.trusted_proxies.iter().any(|network| network.contains(&peer));
         let source = Source::of(peer);
         let limits = &server.limits;
+        let most = limits.connections.min(room_for_connections());
         let mut open = self.open.lock();
         let of_source = open.of_source.get(&source).copied().unwrap_or(0);
-        if open.all >= limits.connections
-            || (!trusted && of_source >= limits.connections_per_address)
-        {
+        if open.all >= most || (!trusted && of_source >= limits.connections_per_address) {
             return None;
         }
         open.all += 1;

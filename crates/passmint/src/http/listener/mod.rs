@@ -24,6 +24,7 @@ use crate::telemetry::{CutReason, Metrics};
 use caps::Caps;
 use patience::{Patient, Requests};
 
+pub use caps::room_for_connections;
 pub use tls::{Tls, TlsError};
 
 /// The most bytes of a request head.
@@ -71,6 +72,7 @@ impl Listener {
         let doorkeeper = Doorkeeper { tls, router, settings, caps, metrics };
         let graceful = GracefulShutdown::new();
         let mut closing: Option<tokio::time::Instant> = None;
+        let (mut unaccepted, mut told) = (0, None::<tokio::time::Instant>);
         loop {
             let last_orders = async {
                 match closing {
@@ -83,7 +85,12 @@ impl Listener {
                     Ok((stream, peer)) => doorkeeper.take(stream, peer, &graceful),
                     Err(error) => {
                         // Out of file descriptors, most likely: wait for some to be given back.
-                        tracing::warn!(%error, "a connection could not be accepted");
+                        unaccepted += 1;
+                        if told.is_none_or(|told| told.elapsed() > Duration::from_secs(1)) {
+                            told = Some(tokio::time::Instant::now());
+                            tracing::warn!(%error, times = unaccepted, "no connection could be accepted");
+                            unaccepted = 0;
+                        }
                         tokio::time::sleep(Duration::from_millis(50)).await;
                     }
                 },
@@ -191,7 +198,10 @@ where
         .http2()
         .timer(TokioTimer::new())
         .max_header_list_size(16 * 1024)
-        .max_concurrent_streams(100)
+        // What one connection may have in memory: a window not looked at yet, and a body for each stream.
+        .initial_connection_window_size(64 * 1024)
+        .initial_stream_window_size(32 * 1024)
+        .max_concurrent_streams(32)
         .max_send_buf_size(64 * 1024)
         .max_pending_accept_reset_streams(20)
         .max_local_error_reset_streams(100);

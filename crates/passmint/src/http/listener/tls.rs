@@ -16,29 +16,62 @@ pub struct Tls(Arc<ArcSwapOption<ServerConfig>>);
 /// Why there is no TLS.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file cannot be read as PEM.
-    #[error("cannot read {0}: {1}")]
-    Pem(String, rustls_pki_types::pem::Error),
+    /// No certificate where one should be.
+    #[error("server.tls_cert: {0} {1}")]
+    Certificate(String, Unread),
+    /// No private key where one should be.
+    #[error("server.tls_key: {0} {1}")]
+    Key(String, Unread),
+    /// One is not the other's.
+    #[error("server.tls_key: {0} does not belong to the certificate of server.tls_cert, {1}")]
+    NotAPair(String, String),
     /// The library refused.
-    #[error("the certificate and key do not work: {0}")]
-    Refused(#[from] rustls::Error),
+    #[error("server.tls_cert, server.tls_key: the certificate and key do not work: {0}")]
+    Refused(rustls::Error),
+}
+
+/// Why a PEM file gave nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum Unread {
+    /// Nothing of that kind is in it.
+    #[error("holds no {0} in PEM")]
+    Missing(&'static str),
+    /// As it says.
+    #[error("cannot be read: {0}")]
+    Unreadable(rustls_pki_types::pem::Error),
+}
+
+impl Unread {
+    fn of(error: rustls_pki_types::pem::Error, wanted: &'static str) -> Self {
+        match error {
+            rustls_pki_types::pem::Error::NoItemsFound => Self::Missing(wanted),
+            error => Self::Unreadable(error),
+        }
+    }
 }
 
 impl Tls {
     /// Takes certificate chain and key from PEM files, for all connections from now on.
     pub fn load(&self, cert: &Path, key: &Path) -> Result<(), TlsError> {
-        let wrong = |path: &Path| {
-            let path = path.display().to_string();
-            move |error| TlsError::Pem(path, error)
-        };
+        let (cert_path, key_path) = (cert.display().to_string(), key.display().to_string());
         let chain = CertificateDer::pem_file_iter(cert)
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-            .map_err(wrong(cert))?;
-        let key = PrivateKeyDer::from_pem_file(key).map_err(wrong(key))?;
+            .map_err(|error| Unread::of(error, "certificate"))
+            .and_then(|chain| {
+                if chain.is_empty() { Err(Unread::Missing("certificate")) } else { Ok(chain) }
+            })
+            .map_err(|why| TlsError::Certificate(cert_path.clone(), why))?;
+        let key = PrivateKeyDer::from_pem_file(key)
+            .map_err(|error| TlsError::Key(key_path.clone(), Unread::of(error, "private key")))?;
         let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
-            .with_safe_default_protocol_versions()?
+            .with_safe_default_protocol_versions()
+            .map_err(TlsError::Refused)?
             .with_no_client_auth()
-            .with_single_cert(chain, key)?;
+            .with_single_cert(chain, key)
+            .map_err(|error| match error {
+                rustls::Error::InconsistentKeys(_) => TlsError::NotAPair(key_path, cert_path),
+                error => TlsError::Refused(error),
+            })?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         self.0.store(Some(Arc::new(config)));
         Ok(())

@@ -11,6 +11,7 @@ use crate::crypto::refresh_token::SessionSecret;
 use crate::domain::audit::{Actor, AuditEvent, AuditKind};
 use crate::domain::secret::{Password, PasswordHash};
 use crate::domain::session::SessionId;
+use crate::domain::time::Timestamp;
 use crate::domain::user::{UserId, Username};
 use crate::service::throttle::NotAdmitted;
 use crate::service::{Failure, Shed};
@@ -111,8 +112,8 @@ impl TokenService {
             }
             Err(refusal) => refusal,
         };
-        attempt.failed(parts.clock.now());
-        self.note_refusal(&name, &refusal);
+        let held_until = attempt.failed(parts.clock.now());
+        self.note_refusal(&name, &refusal, held_until);
         Err(LoginError::Refused)
     }
 
@@ -219,9 +220,13 @@ impl TokenService {
 
     /// Writes a refused login down. A name that is nobody's may be a mistyped password: of those only
     /// a keyed digest is kept.
-    fn note_refusal(&self, name: &Username, refusal: &Refusal) {
+    fn note_refusal(&self, name: &Username, refusal: &Refusal, held_until: Option<Timestamp>) {
         let parts = &self.parts;
         let event = AuditEvent::new(AuditKind::LoginRefused).with("why", refusal.why);
+        let event = match held_until {
+            Some(until) => event.with("held_back_until", until.iso8601()),
+            None => event,
+        };
         let event = if let Some(user) = refusal.user {
             event.of(user)
         } else {

@@ -1,5 +1,7 @@
 //! Taking users over from another system, with the ids and the password hashes they have there.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -93,6 +95,27 @@ impl UserService {
         });
         Ok(filled.collect())
     }
+}
+
+/// What of these users can be told to be wrong without a database, in their order.
+pub fn check_import(users: Vec<ImportedUser>) -> Vec<Result<(), String>> {
+    let mut seen = HashSet::new();
+    let mut once = |what: &str, of: &str| {
+        if seen.insert(format!("{what} {of}")) {
+            return Ok(());
+        }
+        Err(format!("its {what} is that of an earlier user of this file"))
+    };
+    let mut check = |user| {
+        let user = accept(user)?;
+        once("username", user.username.as_str())?;
+        match user.id {
+            Some(ImportedId::Number(number)) => once("id", &number.to_string()),
+            Some(ImportedId::Text(text)) => once("id", &text),
+            None => Ok(()),
+        }
+    };
+    users.into_iter().map(&mut check).collect()
 }
 
 /// Checks one user; what is wrong with it, in words.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-pub use import::{ImportOutcome, ImportedUser};
+pub use import::{ImportOutcome, ImportedUser, check_import};
 
 use super::throttle::NotAdmitted;
 use super::{Failure, Parts, Shed};
@@ -147,6 +147,17 @@ impl UserService {
     pub async fn find(&self, name: &str) -> Result<User, UserError> {
         let found = self.0.store.user_named(Username::canonical(name)).await?;
         found.ok_or(UserError::Unknown)
+    }
+
+    /// Whether the user of that name is enabled and has that password; counts as no try. For the demo,
+    /// which promises it.
+    pub async fn has_password(&self, name: &str, password: Password) -> Result<bool, UserError> {
+        let found = self.0.store.credentials(Username::canonical(name)).await?;
+        let usable = found.filter(|found| found.user.disabled_at.is_none());
+        let Some(usable) = usable else { return Ok(false) };
+        let hash = Some(usable.hash);
+        let verified = self.0.hashing.verify(password, hash, self.operators_turn()).await?;
+        Ok(matches!(verified, Verification::Match(_)))
     }
 
     /// Up to `limit` users after that id, or from the first on.

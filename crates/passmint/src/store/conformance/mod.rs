@@ -20,14 +20,14 @@ use crate::domain::time::Timestamp;
 use crate::domain::user::{UserId, Username};
 
 const SECRET: [u8; 32] = [7; 32];
-const MINUTE: Duration = Duration::from_mins(1);
+pub(in crate::store) const MINUTE: Duration = Duration::from_mins(1);
 
 /// A store with its clock and what it told about commits.
-struct World {
-    store: Arc<dyn Store>,
+pub(in crate::store) struct World {
+    pub(in crate::store) store: Arc<dyn Store>,
     clock: Arc<StandingClock>,
     told: Arc<Told>,
-    _folder: tempfile::TempDir,
+    pub(in crate::store) folder: tempfile::TempDir,
 }
 
 #[derive(Default)]
@@ -63,13 +63,13 @@ impl CommitSink for Told {
     }
 }
 
-fn world() -> World {
+pub(in crate::store) fn world() -> World {
     let folder = tempfile::tempdir().unwrap();
     let clock = Arc::new(StandingClock::at(Timestamp::from_micros(1_800_000_000_000_000)));
     let told = Arc::new(Told::default());
     let lock = DatabaseLock::acquire(&folder.path().join("test.db")).unwrap();
     let store = SqliteStore::open(lock, Arc::clone(&clock) as _, Arc::clone(&told) as _).unwrap();
-    World { store: Arc::new(store), clock, told, _folder: folder }
+    World { store: Arc::new(store), clock, told, folder }
 }
 
 fn policy() -> SessionPolicy {
@@ -83,7 +83,7 @@ fn policy() -> SessionPolicy {
 }
 
 impl World {
-    async fn add_user(&self, name: &str) -> UserId {
+    pub(in crate::store) async fn add_user(&self, name: &str) -> UserId {
         let hash = PasswordHash::new("first hash".to_owned());
         let username = Username::canonical(name);
         let user = NewUser { username, hash, email: String::new(), roles: Vec::new() };
@@ -93,7 +93,7 @@ impl World {
         }
     }
 
-    fn start_of(&self, user: UserId, number: u8) -> StartSession {
+    pub(in crate::store) fn start_of(&self, user: UserId, number: u8) -> StartSession {
         StartSession {
             id: SessionId::new(self.clock.now(), &[number; 10]),
             user,
@@ -115,11 +115,20 @@ impl World {
         lineage.expect("the session did not start").session.id
     }
 
-    async fn start_session(&self, start: StartSession) -> Option<Lineage> {
+    pub(in crate::store) async fn start_session(&self, start: StartSession) -> Option<Lineage> {
         self.store.start_session(start).await.unwrap().committed().await.unwrap()
     }
 
     async fn rotate(&self, session: SessionId, generation: u32) -> Rotation {
+        self.rotate_under(policy(), session, generation).await
+    }
+
+    async fn rotate_under(
+        &self,
+        policy: SessionPolicy,
+        session: SessionId,
+        generation: u32,
+    ) -> Rotation {
         let rotate = RotateRefresh {
             session,
             generation,
@@ -127,7 +136,7 @@ impl World {
             secret_hash: SECRET,
             refresh_key: 1,
             address: None,
-            policy: policy(),
+            policy,
             by: By::SERVER,
         };
         self.store.rotate_refresh(rotate).await.unwrap().committed().await.unwrap()
@@ -219,6 +228,17 @@ async fn theft_and_lost_state_end_the_session_and_are_told() {
     assert_eq!(told, [Revocation::Session(stolen), Revocation::Session(ahead)]);
     let kept = world.store.revocations().await.unwrap();
     assert_eq!(kept.iter().map(|entry| entry.revocation).collect::<Vec<_>>(), told);
+}
+
+#[tokio::test]
+async fn a_session_older_than_a_lowered_maximal_lifetime_is_not_rotated() {
+    let world = world();
+    let user = world.add_user("asha").await;
+    let session = world.start(user, 1).await;
+    world.clock.advance(MINUTE * 3);
+    let lowered = SessionPolicy { max_lifetime: MINUTE * 3, ..policy() };
+    assert!(matches!(world.rotate_under(lowered, session, 0).await, Rotation::Expired));
+    assert_eq!(world.reason(session).await, Some(EndReason::MaxLifetime));
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! The audit log in SQL.
 
+use std::slice;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -8,8 +9,9 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::SqliteStore;
 use super::writer::Write;
-use crate::domain::audit::{AuditEvent, AuditRecord, ChainLink};
-use crate::domain::time::micros;
+use crate::domain::audit::{AuditEvent, AuditIndex, AuditRecord, ChainLink, follow};
+use crate::domain::time::Timestamp;
+use crate::domain::user::UserId;
 use crate::store::{AuditQuery, AuditStore, By, StoreError};
 
 type Sql<T> = Result<T, rusqlite::Error>;
@@ -87,7 +89,8 @@ fn meta<T: FromSql>(db: &Connection, name: &str) -> Sql<Option<T>> {
 fn records(db: &Connection, query: &AuditQuery) -> Sql<Vec<AuditRecord>> {
     let order = if query.newest_first { "DESC" } else { "ASC" };
     let sql = format!(
-        "SELECT sequence, hash, record FROM audit WHERE sequence > ?1 AND sequence < ?2 \
+        "SELECT sequence, hash, record, at, event, user_id FROM audit \
+         WHERE sequence > ?1 AND sequence < ?2 \
          AND (?3 IS NULL OR user_id = ?3) AND substr(event, 1, length(?4)) = ?4 \
          ORDER BY sequence {order} LIMIT ?5"
     );
@@ -100,29 +103,43 @@ fn records(db: &Connection, query: &AuditQuery) -> Sql<Vec<AuditRecord>> {
 
 fn record(row: &Row<'_>) -> Sql<AuditRecord> {
     let link = ChainLink { sequence: row.get(0)?, hash: row.get(1)? };
-    Ok(AuditRecord { link, text: row.get(2)? })
+    let index = AuditIndex {
+        at: Timestamp::from_micros(row.get(3)?),
+        event: row.get(4)?,
+        user: row.get::<_, Option<i64>>(5)?.map(UserId),
+    };
+    Ok(AuditRecord { link, text: row.get(2)?, index })
 }
 
-/// Deletes from the old end only, and never the newest record: the chain stays whole.
+/// Deletes from the old end only, and never the newest record: the chain stays whole. A record that
+/// does not hold is kept, and all after it: the sweep removes no trace of tampering.
 fn sweep(write: &Write<'_>, keep: Duration) -> Sql<u64> {
     const BATCH: i64 = 1000;
-    let before = write.now.micros().saturating_sub(micros(keep));
-    let from = anchor(write.db)?.sequence;
+    let before = write.now.minus(keep);
+    let from = anchor(write.db)?;
     let newest = newest(write.db)?.sequence;
-    let last = write
-        .db
-        .prepare_cached(
-            "SELECT sequence, hash FROM (SELECT sequence, at, hash FROM audit \
-             WHERE sequence > ?1 AND sequence <= ?2 ORDER BY sequence) WHERE at < ?3 \
-             ORDER BY sequence DESC LIMIT 1",
-        )?
-        .query_row(params![from, (from + BATCH).min(newest - 1), before], |row| {
-            Ok(ChainLink { sequence: row.get(0)?, hash: row.get(1)? })
-        })
-        .optional()?;
-    let Some(last) = last else {
+    let mut statement = write.db.prepare_cached(
+        "SELECT sequence, hash, record, at, event, user_id FROM audit \
+         WHERE sequence <= ?1 ORDER BY sequence",
+    )?;
+    let oldest = statement.query_map([(from.sequence + BATCH).min(newest - 1)], record)?;
+    let mut last = from;
+    for record in oldest {
+        let record = record?;
+        if record.index.at >= before {
+            break;
+        }
+        match follow(last, slice::from_ref(&record)) {
+            Ok(link) => last = link,
+            Err(error) => {
+                tracing::error!(%error, "the audit log is not swept any more");
+                break;
+            }
+        }
+    }
+    if last.sequence == from.sequence {
         return Ok(0);
-    };
+    }
     let keep_as = |name: &str, value: &dyn rusqlite::ToSql| {
         write
             .db

@@ -33,7 +33,7 @@ fn all(db: &Connection) -> Sql<Vec<StoredKey>> {
     .collect()
 }
 
-fn seal_check(db: &Connection) -> Sql<Option<Vec<u8>>> {
+pub(super) fn seal_check(db: &Connection) -> Sql<Option<Vec<u8>>> {
     db.prepare_cached("SELECT value FROM meta WHERE name = 'seal_check'")?
         .query_row([], |row| row.get(0))
         .optional()

@@ -13,6 +13,8 @@ mod reader;
 mod revocation;
 mod row;
 mod session;
+#[cfg(test)]
+mod tests;
 mod throttle;
 mod user;
 mod writer;
@@ -121,21 +123,34 @@ impl SqliteStore {
         Ok((before, version(&connection).map_err(wrap)?))
     }
 
-    /// The schema version of the file, and what SQLite's quick check says of it, without holding it.
-    pub fn examine(path: &Path) -> Result<(usize, String), OpenError> {
+    /// Looks at the file without holding it.
+    pub fn examine(path: &Path) -> Result<Examined, OpenError> {
         let wrap = |cause| OpenError::Sqlite { path: path.to_owned(), cause };
         let connection =
             Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(wrap)?;
-        let found = version(&connection).map_err(wrap)?;
-        let check =
+        let version = version(&connection).map_err(wrap)?;
+        let quick_check =
             connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(wrap)?;
-        Ok((found, check))
+        let seal_check =
+            if version == 0 { None } else { key::seal_check(&connection).map_err(wrap)? };
+        Ok(Examined { version, quick_check, seal_check })
     }
 
     /// The newest schema version this program knows.
     pub const fn newest_version() -> usize {
         MIGRATIONS.len()
     }
+}
+
+/// What a database file says of itself.
+#[derive(Clone, Debug)]
+pub struct Examined {
+    /// Of the schema.
+    pub version: usize,
+    /// `ok`, or what SQLite's quick check complains of.
+    pub quick_check: String,
+    /// Tells whether a master key is the right one; `None` before the first start.
+    pub seal_check: Option<Vec<u8>>,
 }
 
 /// A connection with the settings that every writing connection shares.

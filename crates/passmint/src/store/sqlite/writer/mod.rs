@@ -1,15 +1,15 @@
 //! The one thread that writes. What has queued up is committed together, and nobody is answered
 //! before the commit.
 
+mod job;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
-use tokio::sync::oneshot;
-use tracing::field::Empty;
 
 use crate::clock::Clock;
 use crate::domain::audit::{AuditEvent, AuditKind, ChainLink};
@@ -18,10 +18,14 @@ use crate::domain::session::EndReason;
 use crate::domain::time::{Timestamp, micros};
 use crate::store::{By, CommitSink, StoreError, Uncommitted};
 
+use job::{Early, Job, Pending, Scope, Unheard};
+
 /// How many jobs one commit may carry.
 const MAX_BATCH: usize = 128;
 /// How many jobs may wait. Beyond it callers are told that the store is unavailable.
 const MAX_QUEUED: usize = 4096;
+/// How soon a failed batch's unheard jobs are tried again, at the latest.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Time that servers on this database have spent running, in microseconds: the base is kept in the
 /// database, the rest is counted by the monotonic clock. No clock step moves it.
@@ -59,14 +63,15 @@ pub(super) struct Write<'a> {
 impl Write<'_> {
     /// Appends to the revocation table; the sink hears of it after the commit.
     pub(super) fn revoke(&mut self, revocation: Revocation) -> Result<(), rusqlite::Error> {
-        let entry = super::revocation::append(self, revocation)?;
+        let entry = crate::store::sqlite::revocation::append(self, revocation)?;
         self.done.revoked.push(entry);
         Ok(())
     }
 
     /// Appends to the audit log.
     pub(super) fn note(&mut self, by: &By, event: &AuditEvent) -> Result<(), rusqlite::Error> {
-        self.done.last_record = super::audit::append(self, self.done.last_record, by, event)?;
+        self.done.last_record =
+            crate::store::sqlite::audit::append(self, self.done.last_record, by, event)?;
         self.done.audited.push(event.kind);
         Ok(())
     }
@@ -132,134 +137,6 @@ impl Done {
     }
 }
 
-/// Whether a job must be undone alone when it fails half-way.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Scope {
-    /// Yes: wrapped in a savepoint.
-    Alone,
-    /// The hot path: a failure fails the whole batch, which is rolled back.
-    WithBatch,
-}
-
-/// A job's way through the queue, from being handed in until it is durable.
-struct Way {
-    since: Instant,
-    /// Of the request's trace, if there is one; ends with the job.
-    span: tracing::Span,
-}
-
-impl Way {
-    fn begin() -> Self {
-        let span = tracing::info_span!(
-            "store write",
-            db.system.name = "sqlite",
-            db.operation.batch.size = Empty,
-            otel.status_code = Empty
-        );
-        Self { since: Instant::now(), span }
-    }
-}
-
-trait Job: Send {
-    fn scope(&self) -> Scope;
-    fn way(&self) -> &Way;
-    fn run(&mut self, write: &mut Write<'_>) -> bool;
-    fn finish(self: Box<Self>, commit_failure: Option<&str>);
-}
-
-struct Pending<F, T> {
-    way: Way,
-    work: Option<F>,
-    outcome: Option<Result<T, StoreError>>,
-    answer: oneshot::Sender<Result<T, StoreError>>,
-}
-
-impl<F, T> Job for Pending<F, T>
-where
-    F: FnOnce(&mut Write<'_>) -> Result<T, rusqlite::Error> + Send,
-    T: Send,
-{
-    fn scope(&self) -> Scope {
-        Scope::Alone
-    }
-
-    fn way(&self) -> &Way {
-        &self.way
-    }
-
-    fn run(&mut self, write: &mut Write<'_>) -> bool {
-        let Some(work) = self.work.take() else {
-            return false;
-        };
-        let outcome = work(write).map_err(StoreError::from);
-        let done = outcome.is_ok();
-        self.outcome = Some(outcome);
-        done
-    }
-
-    fn finish(self: Box<Self>, commit_failure: Option<&str>) {
-        let outcome = match (self.outcome, commit_failure) {
-            (Some(Ok(_)) | None, Some(cause)) => Err(StoreError::Unavailable(cause.to_owned())),
-            (Some(outcome), _) => outcome,
-            (None, None) => Err(StoreError::Failed("the job did not run".to_owned())),
-        };
-        // A caller that went away has nobody to tell; what was committed stays committed.
-        drop(self.answer.send(outcome));
-    }
-}
-
-/// A job of the hot path: its caller hears of the outcome before the commit, and of the commit apart.
-struct Early<F, T> {
-    way: Way,
-    work: Option<F>,
-    executed: Option<oneshot::Sender<Result<Uncommitted<T>, StoreError>>>,
-    committed: Option<oneshot::Sender<Result<(), StoreError>>>,
-}
-
-impl<F, T> Job for Early<F, T>
-where
-    F: FnOnce(&mut Write<'_>) -> Result<T, rusqlite::Error> + Send,
-    T: Send,
-{
-    fn scope(&self) -> Scope {
-        Scope::WithBatch
-    }
-
-    fn way(&self) -> &Way {
-        &self.way
-    }
-
-    fn run(&mut self, write: &mut Write<'_>) -> bool {
-        let (Some(work), Some(executed)) = (self.work.take(), self.executed.take()) else {
-            return false;
-        };
-        match work(write) {
-            Ok(outcome) => {
-                let (sender, committed) = oneshot::channel();
-                self.committed = Some(sender);
-                drop(executed.send(Ok(Uncommitted::new(outcome, committed))));
-                true
-            }
-            Err(error) => {
-                drop(executed.send(Err(error.into())));
-                false
-            }
-        }
-    }
-
-    fn finish(self: Box<Self>, commit_failure: Option<&str>) {
-        let outcome = match commit_failure {
-            None => Ok(()),
-            Some(cause) => Err(StoreError::Unavailable(cause.to_owned())),
-        };
-        // Without `committed` the job failed or did not run: its caller hears that, or that
-        // `executed` was dropped.
-        if let Some(committed) = self.committed {
-            drop(committed.send(outcome));
-        }
-    }
-}
-
 /// The handle by which jobs reach the thread. When it is dropped, what has queued up is still written,
 /// and the connection is closed: a server that stops in order leaves no WAL behind.
 pub(super) struct Writer {
@@ -288,9 +165,17 @@ impl Writer {
         let (jobs, queue) = sync_channel(MAX_QUEUED);
         let commits = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&commits);
-        let last_record = super::audit::newest(&connection).map_err(std::io::Error::other)?;
-        let mut batches =
-            Batches { connection, running_time, clock, sink, commits: counter, last_record };
+        let last_record =
+            crate::store::sqlite::audit::newest(&connection).map_err(std::io::Error::other)?;
+        let mut batches = Batches {
+            connection,
+            running_time,
+            clock,
+            sink,
+            commits: counter,
+            last_record,
+            again: Vec::new(),
+        };
         let thread = thread::Builder::new()
             .name("sqlite-writer".into())
             .spawn(move || batches.run(&queue))?;
@@ -308,20 +193,18 @@ impl Writer {
         F: FnOnce(&mut Write<'_>) -> Result<T, rusqlite::Error> + Send + 'static,
         T: Send + 'static,
     {
-        let (answer, receiver) = oneshot::channel();
-        let way = Way::begin();
-        self.submit(Box::new(Pending { way, work: Some(work), outcome: None, answer }))?;
-        receiver.await.map_err(|_| ended())?
+        let (job, heard) = Pending::new(work);
+        self.submit(job)?;
+        heard.await.map_err(|_| ended())?
     }
 
-    /// The same for work whose outcome nobody waits for. It is durable with the next commit.
+    /// The same for work whose outcome nobody waits for. It is durable with the next commit; if that
+    /// fails, with one after it.
     pub(super) fn write_unheard<F>(&self, work: F) -> Result<(), StoreError>
     where
-        F: FnOnce(&mut Write<'_>) -> Result<(), rusqlite::Error> + Send + 'static,
+        F: FnMut(&mut Write<'_>) -> Result<(), rusqlite::Error> + Send + 'static,
     {
-        let (answer, _) = oneshot::channel();
-        let way = Way::begin();
-        self.submit(Box::new(Pending { way, work: Some(work), outcome: None, answer }))
+        self.submit(Box::new(Unheard::new(work)))
     }
 
     /// Runs work whose failure may fail its whole batch: the hot path, without a savepoint. Returns
@@ -331,10 +214,8 @@ impl Writer {
         F: FnOnce(&mut Write<'_>) -> Result<T, rusqlite::Error> + Send + 'static,
         T: Send + 'static,
     {
-        let (sender, executed) = oneshot::channel();
-        let way = Way::begin();
-        let job = Early { way, work: Some(work), executed: Some(sender), committed: None };
-        self.submit(Box::new(job))?;
+        let (job, executed) = Early::new(work);
+        self.submit(job)?;
         executed.await.map_err(|_| ended())?
     }
 
@@ -360,20 +241,36 @@ struct Batches {
     commits: Arc<AtomicU64>,
     /// The newest link of the audit log that is committed.
     last_record: ChainLink,
+    /// Jobs to be done again: their batch failed.
+    again: Vec<Box<dyn Job>>,
 }
 
 impl Batches {
     fn run(&mut self, queue: &Receiver<Box<dyn Job>>) {
-        while let Ok(first) = queue.recv() {
-            let mut batch = Vec::with_capacity(MAX_BATCH);
-            batch.push(first);
+        loop {
+            let first = if self.again.is_empty() {
+                queue.recv().map_err(RecvTimeoutError::from)
+            } else {
+                queue.recv_timeout(AGAIN_AFTER)
+            };
+            let over = matches!(first, Err(RecvTimeoutError::Disconnected));
+            let mut batch = std::mem::take(&mut self.again);
+            batch.extend(first);
             while batch.len() < MAX_BATCH {
                 match queue.try_recv() {
                     Ok(job) => batch.push(job),
                     Err(_) => break,
                 }
             }
-            self.commit(batch);
+            if !batch.is_empty() {
+                self.commit(batch);
+            }
+            if over {
+                break;
+            }
+        }
+        if !self.again.is_empty() {
+            tracing::error!(lost = self.again.len(), "records could not be written, and are lost");
         }
     }
 
@@ -396,8 +293,12 @@ impl Batches {
                 Some(error.to_string())
             }
         };
-        for job in batch {
-            job.finish(failure.as_deref());
+        self.again = batch.into_iter().filter_map(|job| job.finish(failure.as_deref())).collect();
+        if let Some(cause) = failure
+            && self.again.len() > MAX_QUEUED
+        {
+            let lost = self.again.split_off(MAX_QUEUED).len();
+            tracing::error!(cause, lost, "records could not be written, and are lost");
         }
     }
 
