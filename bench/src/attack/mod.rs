@@ -84,6 +84,9 @@ struct Scale {
     flood: Window,
     /// Each measurement of the capacity.
     capacity: Window,
+    /// What goodput may lack to its bound by chance, in percent of the capacity: flood and capacity are
+    /// measured one after the other, on machines that others use, too.
+    goodput_by_chance: f64,
     /// Whether the strongest flood comes from one network, too.
     every_flood: bool,
     /// Samples of each kind of refusal.
@@ -118,6 +121,7 @@ const fn window(warm_up_millis: u64, measured_millis: u64) -> Window {
 const LONG: Scale = Scale {
     flood: window(2_000, 58_000),
     capacity: window(500, 5_000),
+    goodput_by_chance: 0.0,
     every_flood: true,
     refusals: 2_000,
     area: 0.03,
@@ -134,6 +138,7 @@ const LONG: Scale = Scale {
 const SHORT: Scale = Scale {
     flood: window(1_000, 7_000),
     capacity: window(300, 2_000),
+    goodput_by_chance: 5.0,
     every_flood: false,
     refusals: 200,
     area: 0.08,

@@ -2,6 +2,7 @@
 //! that it is not among the first that anybody would try. No composition rules. Passwords that users
 //! have already, imported ones too, are never judged.
 
+use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -91,7 +92,7 @@ pub fn check_new_password(
         return Err(WeakPassword::Blocklisted);
     }
     let parts = name_parts(names);
-    if parts.iter().any(|part| is_mostly(text, part)) {
+    if is_mostly(text, &parts) {
         return Err(WeakPassword::Name);
     }
     let inputs: Vec<&str> = parts.iter().map(String::as_str).chain(["passmint"]).collect();
@@ -102,24 +103,30 @@ pub fn check_new_password(
     Err(WeakPassword::Guessable(advice(&strength)))
 }
 
-/// The names, and what an e-mail address has before its `@`; in lower case.
+/// The names, what an e-mail address has before its `@`, and the words of all of them; in lower case,
+/// the longest first.
 fn name_parts(names: &[&str]) -> Vec<String> {
     let mut parts = Vec::new();
     for name in names.iter().map(|name| name.to_lowercase()) {
         if let Some((local, _)) = name.split_once('@') {
             parts.push(local.to_owned());
         }
+        parts.extend(name.split(|c: char| !c.is_alphanumeric()).map(str::to_owned));
         parts.push(name);
     }
     parts.retain(|part| part.chars().count() >= LEAST_NAME);
+    parts.sort_by_key(|part| Reverse(part.len()));
     parts
 }
 
-/// Whether little is left of a password without the name, read forwards or backwards.
-fn is_mostly(password: &str, name: &str) -> bool {
-    let backwards: String = name.chars().rev().collect();
+/// Whether little is left of a password without the names, read forwards or backwards.
+fn is_mostly(password: &str, names: &[String]) -> bool {
     let password = password.to_lowercase();
-    let rest = password.replace(name, "").replace(&backwards, "");
+    let mut rest = password.clone();
+    for name in names {
+        let backwards: String = name.chars().rev().collect();
+        rest = rest.replace(name, "").replace(&backwards, "");
+    }
     rest.len() < password.len() && rest.chars().count() < LEAST_BESIDE_NAME
 }
 
@@ -164,9 +171,14 @@ mod tests {
             assert!(matches!(why, WeakPassword::Guessable(_)), "{guessable}: {why}");
             assert!(why.to_string().len() > 60, "no advice: {why}");
         }
-        for name in
-            ["asha.rao-asha.rao", "Asha.Rao1234567", "oar.ahsaoar.ahsa1", "asha@example.org"]
-        {
+        for name in [
+            "asha.rao-asha.rao",
+            "Asha.Rao1234567",
+            "oar.ahsaoar.ahsa1",
+            "asha@example.org",
+            "rao-example-asha",
+            "Example_Org_2026",
+        ] {
             assert_eq!(check(name), Err(WeakPassword::Name), "{name}");
         }
         assert_eq!(check("company-picnic-SUMMER"), Err(WeakPassword::Blocklisted));

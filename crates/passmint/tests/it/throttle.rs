@@ -197,20 +197,20 @@ fn tampering_with_the_audit_log_is_found() {
     };
     for (tamper, mend) in [
         (
-            "UPDATE audit SET record = replace(record, 'refused', 'granted') WHERE sequence = 4",
-            "UPDATE audit SET record = replace(record, 'granted', 'refused') WHERE sequence = 4",
+            "UPDATE audit SET record = replace(record, 'refused', 'granted') WHERE sequence = 8",
+            "UPDATE audit SET record = replace(record, 'granted', 'refused') WHERE sequence = 8",
         ),
         (
-            "UPDATE audit SET event = 'x.y' WHERE sequence = 4",
-            "UPDATE audit SET event = 'login.refused' WHERE sequence = 4",
+            "UPDATE audit SET event = 'x.y' WHERE sequence = 8",
+            "UPDATE audit SET event = 'login.refused' WHERE sequence = 8",
         ),
         (
-            "UPDATE audit SET user_id = 77 WHERE sequence = 4",
-            "UPDATE audit SET user_id = 1 WHERE sequence = 4",
+            "UPDATE audit SET user_id = 77 WHERE sequence = 8",
+            "UPDATE audit SET user_id = 1 WHERE sequence = 8",
         ),
         (
-            "UPDATE audit SET at = at + 1 WHERE sequence = 4",
-            "UPDATE audit SET at = at - 1 WHERE sequence = 4",
+            "UPDATE audit SET at = at + 1 WHERE sequence = 8",
+            "UPDATE audit SET at = at - 1 WHERE sequence = 8",
         ),
         (
             "INSERT INTO audit SELECT 0, at, event, user_id, record, hash FROM audit WHERE sequence = 1",
@@ -225,7 +225,7 @@ fn tampering_with_the_audit_log_is_found() {
         assert_eq!(verify(&["--expect", &noted]).0, Some(0), "{mend}");
     }
     // What is cut off at the end follows from nothing that is left.
-    change("DELETE FROM audit WHERE sequence >= 6");
+    change("DELETE FROM audit WHERE sequence >= 9");
     assert_eq!(verify(&[]).0, Some(0));
     let (code, said) = verify(&["--expect", &noted]);
     assert_eq!(code, Some(1));
