@@ -236,15 +236,36 @@ fn load_tls(tls: &Tls, config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// Reads the files that the settings name, as the start is going to.
+/// Reads the files that the settings name, as the start is going to: certificate, key, master key.
 pub fn check_files(config: &Config) -> Result<()> {
-    load_tls(&Tls::default(), config)
+    load_tls(&Tls::default(), config)?;
+    let file = master_key_file(config);
+    if config.master_key.value.is_none() && (file.exists() || config.database.sqlite.exists()) {
+        master_key::read(&file)?;
+    }
+    Ok(())
 }
 
-/// Names of settings whose values differ. Values that are not shown count as equal.
+/// Settings that a reload does not change.
+const FROM_THE_START_ON: [&str; 8] = [
+    "server.listen",
+    "server.admin_listen",
+    "server.admin_hosts",
+    "database.",
+    "master_key.",
+    "hashing.",
+    "log.format",
+    "otlp.endpoint",
+];
+
+/// Names of settings that a reload changes. Values that are not shown count as equal.
 fn changed(old: &Config, new: &Config) -> Vec<String> {
     let pairs = old.effective.iter().zip(&new.effective);
-    pairs.filter(|(old, new)| old.value != new.value).map(|(_, new)| new.setting.clone()).collect()
+    let counts = |name: &str| !FROM_THE_START_ON.iter().any(|fixed| name.starts_with(fixed));
+    pairs
+        .filter(|(old, new)| old.value != new.value && counts(&new.setting))
+        .map(|(_, new)| new.setting.clone())
+        .collect()
 }
 
 /// Takes new settings while the server runs. What only counts at start is named and left as it was;

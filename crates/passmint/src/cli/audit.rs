@@ -49,6 +49,7 @@ pub(super) struct Verify {
 
 fn noted(text: &str) -> Result<(i64, String), String> {
     let parts = text.split_once(':').and_then(|(number, hash)| Some((number.parse().ok()?, hash)));
+    let parts = parts.filter(|(number, _)| *number > 0);
     parts
         .map(|(number, hash)| (number, hash.to_owned()))
         .ok_or_else(|| "write NUMBER:HASH".to_owned())

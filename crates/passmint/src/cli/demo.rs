@@ -77,8 +77,8 @@ impl Demo {
         if changed {
             let data = quoted(&data.display().to_string());
             eprintln!(
-                "passmint: in {data}, {USER} cannot log in with {PASSWORD} any more: `user enable` and \
-                 `user passwd` mend that."
+                "passmint: in {data}, {USER} cannot log in with {PASSWORD} any more. \
+                 `user delete {USER}`, and the next demo adds it anew."
             );
         }
         let banner = banner(&public, &admin, &data.display().to_string(), self.clock);

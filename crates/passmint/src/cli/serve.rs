@@ -54,7 +54,8 @@ impl Running {
         let socket = services.settings.load().database.socket();
         let control = tokio::spawn(ControlSocket::bind(&socket)?.serve(services.clone()));
         let (stop, stopping) = watch::channel(false);
-        let reloader = Reloader { services, tls: server.tls(), sources: sources.pinned(), log };
+        let (tls, sources) = (server.tls(), sources.pinned());
+        let mut reloader = Reloader { services, tls, sources, log };
         tokio::spawn(async move {
             if let Err(error) = reloader.listen(&stop).await {
                 tracing::error!(%error, "signals cannot be received");
@@ -104,7 +105,7 @@ struct Reloader {
 
 impl Reloader {
     /// Returns when the server is to stop.
-    async fn listen(&self, stop: &watch::Sender<bool>) -> std::io::Result<()> {
+    async fn listen(&mut self, stop: &watch::Sender<bool>) -> std::io::Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
@@ -120,12 +121,17 @@ impl Reloader {
         Ok(())
     }
 
-    fn reload(&self) {
+    fn reload(&mut self) {
         let loaded = Config::load(&self.sources).map_err(anyhow::Error::from);
+        // Found now or earlier: it must be there from then on.
+        let sources = self.sources.clone().pinned();
         let done =
             loaded.and_then(|new| app::reload(&self.services, &self.tls, self.log.as_ref(), new));
         match done {
-            Ok(changed) => tracing::info!(changed = changed.join(", "), "settings reloaded"),
+            Ok(changed) => {
+                self.sources = sources;
+                tracing::info!(changed = changed.join(", "), "settings reloaded");
+            }
             Err(error) => tracing::error!("settings not reloaded, the old ones stay: {error:#}"),
         }
     }

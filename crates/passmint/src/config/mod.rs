@@ -194,7 +194,10 @@ impl Config {
                  server.tls_key, or server.behind_tls_proxy = true if a proxy in front does TLS",
             );
         }
-        if server.listen == server.admin_listen && server.listen.port() != 0 {
+        let (public, admin) = (server.listen, server.admin_listen);
+        let one_covers = public.ip() == admin.ip()
+            || [public, admin].iter().any(|address| address.ip().is_unspecified());
+        if public.port() == admin.port() && public.port() != 0 && one_covers {
             reader.problem("server.admin_listen", "is the same address as server.listen");
         }
         if server.issuer.is_empty() {

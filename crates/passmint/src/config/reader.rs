@@ -24,6 +24,16 @@ pub enum Place {
 }
 
 impl Place {
+    /// Places of a higher layer win.
+    fn layer(&self) -> u8 {
+        match self {
+            Self::Default => 0,
+            Self::File(..) => 1,
+            Self::Variable(_) => 2,
+            Self::CommandLine => 3,
+        }
+    }
+
     /// Mistakes are told file by file and line by line, then those of other places.
     pub(super) fn order(&self) -> (u8, PathBuf, usize) {
         match self {
@@ -337,18 +347,25 @@ impl Reader {
     fn take_file(&mut self, setting: &str) {
         let file = self.raw.remove(&format!("{setting}_file"));
         if let Some(file) = file {
-            if self.raw.contains_key(setting) {
-                self.problems.push(Problem {
-                    place: file.place,
-                    setting: Some(format!("{setting}_file")),
-                    message: format!("{setting} is given too: give one of them"),
-                });
-                return;
+            if let Some(given) = self.raw.get(setting) {
+                // Of two places the later one wins; of one place, neither.
+                if given.place.layer() > file.place.layer() {
+                    return;
+                }
+                if given.place.layer() == file.place.layer() {
+                    self.problems.push(Problem {
+                        place: file.place,
+                        setting: Some(format!("{setting}_file")),
+                        message: format!("{setting} is given too: give one of them"),
+                    });
+                    return;
+                }
             }
-            match self.text_of(Path::new(file.text.trim())) {
+            let path = PathBuf::from(file.text.trim());
+            match self.text_of(&path) {
                 Ok(text) => {
                     let line = text.lines().next().unwrap_or_default().to_owned();
-                    self.set(setting, line, file.place);
+                    self.set(setting, line, Place::File(path, 0));
                 }
                 Err(cause) => self.problems.push(Problem {
                     place: file.place,

@@ -1,5 +1,7 @@
 //! Reads keys that an operator brings: PEM private or public keys, raw secrets for HS256.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use passmint_verify::Algorithm;
 use rustls_pki_types::pem::{PemObject as _, SectionKind};
 
@@ -18,7 +20,7 @@ pub enum ImportError {
     /// (CVE-2015-9235 and its kin).
     #[error(
         "the file holds a key in PEM, DER or JWK, but HS256 takes a raw secret: give the key's own \
-         algorithm with --alg, ES256, EdDSA or RS256"
+         algorithm with --alg (ES256, EdDSA, RS256), or the bytes of the secret alone"
     )]
     NotRaw,
     /// A PEM section of another kind.
@@ -68,11 +70,23 @@ pub fn read(algorithm: Algorithm, content: &[u8]) -> Result<Imported, ImportErro
 }
 
 /// Whether this is an asymmetric key or a certificate in one of the usual encodings: PEM, DER, a JWK or
-/// JWKS, or SSH's.
+/// JWKS, SSH's, or the base64 of DER.
 fn is_encoded_key(content: &[u8]) -> bool {
     let text = String::from_utf8_lossy(content);
-    // Keys in DER are sequences that begin with a sequence or a number.
-    let der = match content {
+    let text = text.trim_start_matches('\u{feff}').trim();
+    let bare: Vec<u8> =
+        content.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    let decoded = STANDARD.decode(&bare).unwrap_or_default();
+    is_der(content)
+        || is_der(&decoded)
+        || text.contains("-----BEGIN ")
+        || text.starts_with(['{', '[']) && text.contains("\"kty\"")
+        || ["ssh-", "ecdsa-sha2-"].iter().any(|kind| text.starts_with(kind))
+}
+
+/// Keys in DER are sequences that begin with a sequence or a number.
+fn is_der(content: &[u8]) -> bool {
+    let sequence = match content {
         [0x30, 0x82, high, low, rest @ ..] => {
             Some((usize::from(u16::from_be_bytes([*high, *low])), rest))
         }
@@ -81,10 +95,9 @@ fn is_encoded_key(content: &[u8]) -> bool {
         }
         _ => None,
     };
-    der.is_some_and(|(length, rest)| length == rest.len() && matches!(rest, [0x30 | 0x02, ..]))
-        || text.contains("-----BEGIN ")
-        || text.trim_start().starts_with('{') && text.contains("\"kty\"")
-        || ["ssh-", "ecdsa-sha2-"].iter().any(|kind| text.starts_with(kind))
+    sequence.is_some_and(|(length, rest)| {
+        length <= rest.len() && length + 1 >= rest.len() && matches!(rest, [0x30 | 0x02, ..])
+    })
 }
 
 fn private(algorithm: Algorithm, secret: &[u8]) -> Result<Imported, ImportError> {

@@ -27,6 +27,12 @@ pub enum AuditError {
         "the audit log is not the one that was noted: its record {0} is missing or has another hash"
     )]
     NotAsNoted(i64),
+    /// It is older than everything that is kept.
+    #[error(
+        "record {0} is past audit.keep and was taken out, so that nothing can be compared with it: give a \
+         newer number and hash"
+    )]
+    NotedIsGone(i64),
     /// As it says.
     #[error(transparent)]
     Failed(#[from] Failure),
@@ -59,7 +65,24 @@ impl AuditService {
     /// Follows the whole chain from its oldest kept record to its newest. `noted` is a link that an
     /// earlier check printed: it must still be there.
     pub async fn verify(&self, noted: Option<ChainLink>) -> Result<Whole, AuditError> {
-        let (from, newest) = self.0.store.audit_ends().await.map_err(Failure::from)?;
+        loop {
+            let (from, newest) = self.0.store.audit_ends().await.map_err(Failure::from)?;
+            let walked = self.walk(from, newest, noted).await;
+            // Old records may have been swept meanwhile: then their place is looked up anew.
+            let swept = matches!(walked, Err(AuditError::Broken(_)))
+                && self.0.store.audit_ends().await.map_err(Failure::from)?.0 != from;
+            if !swept {
+                return walked;
+            }
+        }
+    }
+
+    async fn walk(
+        &self,
+        from: ChainLink,
+        newest: ChainLink,
+        noted: Option<ChainLink>,
+    ) -> Result<Whole, AuditError> {
         let mut link = from;
         // From below the first on: nothing may stand before it.
         let mut after = i64::MIN;
@@ -75,7 +98,10 @@ impl AuditService {
         if link.sequence < newest.sequence {
             return Err(AuditError::Short { found: link.sequence });
         }
-        if let Some(noted) = noted.filter(|noted| noted.sequence > from.sequence) {
+        if let Some(noted) = noted.filter(|noted| *noted != from) {
+            if noted.sequence < from.sequence {
+                return Err(AuditError::NotedIsGone(noted.sequence));
+            }
             let after = noted.sequence.saturating_sub(1);
             let query = AuditQuery { after, limit: 1, ..AuditQuery::default() };
             let found = self.records(query).await?;

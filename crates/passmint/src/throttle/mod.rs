@@ -284,8 +284,7 @@ pub struct Attempt<'a> {
 
 impl Attempt<'_> {
     /// The password was wrong, or there is no such user. Returns until when the network is held back
-    /// now. From a network that the user logs in from it counts there alone: the owner's own mistakes
-    /// close no other door.
+    /// now.
     pub fn failed(mut self, rules: &AccountRules, now: Timestamp) -> Option<Timestamp> {
         self.settled = true;
         let Candidate { account, network, known } = self.candidate;
@@ -294,14 +293,13 @@ impl Attempt<'_> {
             failures.withdraw();
             failures.fail_from_network(rules, now)
         });
-        throttle.changed.lock().insert((account, Some(network)));
-        if known != Some(true) {
-            throttle.accounts.with(account_key(account), now, |failures| {
+        throttle.accounts.with(account_key(account), now, |failures| {
+            if known != Some(true) {
                 failures.withdraw();
-                failures.fail_from_everywhere(rules, now);
-            });
-            throttle.changed.lock().insert((account, None));
-        }
+            }
+            failures.fail_from_everywhere(rules, now);
+        });
+        throttle.changed.lock().extend([(account, Some(network)), (account, None)]);
         throttle.wake(account);
         (until > now).then_some(until)
     }

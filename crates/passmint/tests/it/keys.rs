@@ -197,6 +197,9 @@ fn what_is_no_key_of_the_algorithm_is_refused_by_name() {
         std::fs::write(&path, content).unwrap();
         path
     };
+    let pem = std::fs::read_to_string(&public).unwrap();
+    let unarmoured: Vec<&str> = pem.lines().filter(|line| !line.starts_with('-')).collect();
+    let unarmoured = file("unarmoured", &unarmoured.join("\n"));
     let text = file("text", "short secret\n");
     let jwk = file(
         "jwk",
@@ -212,6 +215,7 @@ fn what_is_no_key_of_the_algorithm_is_refused_by_name() {
         (&public, "HS256", "raw secret"),
         (&der, "HS256", "raw secret"),
         (&jwk, "HS256", "raw secret"),
+        (&unarmoured, "HS256", "raw secret"),
     ] {
         let output = server.run(&["key", "import", file.to_str().unwrap(), "--alg", algorithm]);
         let error = String::from_utf8(output.stderr).unwrap();

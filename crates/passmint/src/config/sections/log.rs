@@ -41,6 +41,8 @@ pub struct Log {
 impl Log {
     pub(in crate::config) fn read(r: &mut Reader) -> Self {
         let level = r.text("log.level", "info");
+        let parts = level.split(',').map(str::trim).filter(|part| !part.is_empty());
+        let level = parts.collect::<Vec<_>>().join(",");
         if !is_filter(&level) {
             r.problem("log.level", "must be error, warn, info, debug or trace");
         }
@@ -55,7 +57,7 @@ impl Log {
 fn is_filter(text: &str) -> bool {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     let is_level = |text: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(text));
-    let parts = || text.split(',').map(str::trim);
+    let parts = || text.split(',');
     parts().all(|part| is_level(part) || part.contains('='))
         && parts().any(is_level)
         && text.parse::<tracing_subscriber::EnvFilter>().is_ok()

@@ -14,7 +14,7 @@ use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
 use crate::http::envelope::Enveloped;
@@ -29,6 +29,8 @@ pub use tls::{Tls, TlsError};
 
 /// The most bytes of a request head.
 const MAX_HEAD_BYTES: usize = 32 * 1024;
+/// How many connections too many are told so at a time; further ones are merely closed.
+const MOST_REFUSALS: usize = 32;
 /// How much of an answer may wait in the kernel beyond what the client has room for. With the usual
 /// megabytes a client that reads nothing would seem to have taken everything.
 const MAX_UNSENT_BYTES: u32 = 16 * 1024;
@@ -69,7 +71,8 @@ impl Listener {
             tracing::warn!(%error, "clients that do not read their answers may not be noticed");
         }
         let caps = Caps::new(Arc::clone(&metrics));
-        let doorkeeper = Doorkeeper { tls, router, settings, caps, metrics };
+        let refusals = Arc::new(Semaphore::new(MOST_REFUSALS));
+        let doorkeeper = Doorkeeper { tls, router, settings, caps, metrics, refusals };
         let graceful = GracefulShutdown::new();
         let mut closing: Option<tokio::time::Instant> = None;
         let (mut unaccepted, mut told) = (0, None::<tokio::time::Instant>);
@@ -116,6 +119,8 @@ struct Doorkeeper {
     settings: Settings,
     caps: Caps,
     metrics: Arc<Metrics>,
+    /// Connections that are being told that there are too many.
+    refusals: Arc<Semaphore>,
 }
 
 impl Doorkeeper {
@@ -142,8 +147,14 @@ impl Doorkeeper {
         let tls = self.tls.current();
         let Some(counted) = self.caps.admit(peer.ip(), &config.server) else {
             self.metrics.connection_cut(CutReason::TooMany);
-            if tls.is_none() {
-                tokio::spawn(refuse(stream));
+            // Being told takes a descriptor, too: of a flood few are.
+            if tls.is_none()
+                && let Ok(told) = Arc::clone(&self.refusals).try_acquire_owned()
+            {
+                tokio::spawn(async move {
+                    refuse(stream).await;
+                    drop(told);
+                });
             }
             return;
         };

@@ -19,7 +19,9 @@ type Sql<T> = Result<T, rusqlite::Error>;
 #[async_trait]
 impl AuditStore for SqliteStore {
     fn note(&self, by: By, event: AuditEvent) -> Result<(), StoreError> {
-        self.writer.write_unheard(move |write| write.note(&by, &event))
+        // When it happened, not when it is written: that may be later.
+        let at = self.clock.now();
+        self.writer.write_unheard(move |write| write.note_at(at, &by, &event))
     }
 
     async fn audit_records(&self, query: AuditQuery) -> Result<Vec<AuditRecord>, StoreError> {
@@ -37,27 +39,26 @@ impl AuditStore for SqliteStore {
 
 /// Appends a record behind `last`; the new link.
 pub(super) fn append(
-    write: &Write<'_>,
+    db: &Connection,
     last: ChainLink,
+    at: Timestamp,
     by: &By,
     event: &AuditEvent,
 ) -> Sql<ChainLink> {
-    let record = event.record(by, write.now);
+    let record = event.record(by, at);
     let link = last.next(&record);
-    write
-        .db
-        .prepare_cached(
-            "INSERT INTO audit (sequence, at, event, user_id, record, hash) \
+    db.prepare_cached(
+        "INSERT INTO audit (sequence, at, event, user_id, record, hash) \
              VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-        )?
-        .execute(params![
-            link.sequence,
-            write.now.micros(),
-            event.kind.name(),
-            event.user.map(|user| user.0),
-            record,
-            link.hash
-        ])?;
+    )?
+    .execute(params![
+        link.sequence,
+        at.micros(),
+        event.kind.name(),
+        event.user.map(|user| user.0),
+        record,
+        link.hash
+    ])?;
     Ok(link)
 }
 

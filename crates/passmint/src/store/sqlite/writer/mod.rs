@@ -3,6 +3,7 @@
 
 mod job;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -70,8 +71,18 @@ impl Write<'_> {
 
     /// Appends to the audit log.
     pub(super) fn note(&mut self, by: &By, event: &AuditEvent) -> Result<(), rusqlite::Error> {
-        self.done.last_record =
-            crate::store::sqlite::audit::append(self, self.done.last_record, by, event)?;
+        self.note_at(self.now, by, event)
+    }
+
+    /// The same of what happened before.
+    pub(super) fn note_at(
+        &mut self,
+        at: Timestamp,
+        by: &By,
+        event: &AuditEvent,
+    ) -> Result<(), rusqlite::Error> {
+        let last = self.done.last_record;
+        self.done.last_record = crate::store::sqlite::audit::append(self.db, last, at, by, event)?;
         self.done.audited.push(event.kind);
         Ok(())
     }
@@ -174,7 +185,7 @@ impl Writer {
             sink,
             commits: counter,
             last_record,
-            again: Vec::new(),
+            again: Again::new(),
         };
         let thread = thread::Builder::new()
             .name("sqlite-writer".into())
@@ -241,41 +252,92 @@ struct Batches {
     commits: Arc<AtomicU64>,
     /// The newest link of the audit log that is committed.
     last_record: ChainLink,
-    /// Jobs to be done again: their batch failed.
-    again: Vec<Box<dyn Job>>,
+    again: Again,
+}
+
+/// Jobs to be done again: their batch failed. They have batches of their own, behind all others, and
+/// smaller ones while those fail, too.
+struct Again {
+    jobs: VecDeque<Box<dyn Job>>,
+    /// Not before then.
+    at: Instant,
+    /// How many at once.
+    size: usize,
+}
+
+impl Again {
+    fn new() -> Self {
+        Self { jobs: VecDeque::new(), at: Instant::now(), size: MAX_BATCH }
+    }
+
+    /// Takes jobs whose batch failed for that cause; what is too much is lost, and said to be.
+    fn extend(&mut self, jobs: Vec<Box<dyn Job>>, cause: Option<&str>) {
+        if jobs.is_empty() {
+            return;
+        }
+        if self.jobs.is_empty() {
+            tracing::warn!(cause, "records could not be written; tried again");
+        }
+        self.at = Instant::now() + AGAIN_AFTER;
+        self.jobs.extend(jobs);
+        if self.jobs.len() > MAX_QUEUED {
+            let lost = self.jobs.split_off(MAX_QUEUED).len();
+            tracing::error!(cause, lost, "records could not be written, and are lost");
+        }
+    }
+
+    /// Those whose time has come.
+    fn due(&mut self) -> Vec<Box<dyn Job>> {
+        if Instant::now() < self.at {
+            return Vec::new();
+        }
+        let size = self.size.min(self.jobs.len());
+        self.jobs.drain(..size).collect()
+    }
+
+    fn tried(&mut self, succeeded: bool) {
+        self.size = if succeeded { self.size * 2 } else { self.size / 2 }.clamp(1, MAX_BATCH);
+    }
 }
 
 impl Batches {
     fn run(&mut self, queue: &Receiver<Box<dyn Job>>) {
         loop {
-            let first = if self.again.is_empty() {
+            let first = if self.again.jobs.is_empty() {
                 queue.recv().map_err(RecvTimeoutError::from)
             } else {
-                queue.recv_timeout(AGAIN_AFTER)
+                queue.recv_timeout(self.again.at.saturating_duration_since(Instant::now()))
             };
             let over = matches!(first, Err(RecvTimeoutError::Disconnected));
-            let mut batch = std::mem::take(&mut self.again);
-            batch.extend(first);
-            while batch.len() < MAX_BATCH {
-                match queue.try_recv() {
-                    Ok(job) => batch.push(job),
-                    Err(_) => break,
+            if let Ok(first) = first {
+                let mut batch = Vec::with_capacity(MAX_BATCH);
+                batch.push(first);
+                while batch.len() < MAX_BATCH {
+                    match queue.try_recv() {
+                        Ok(job) => batch.push(job),
+                        Err(_) => break,
+                    }
                 }
-            }
-            if !batch.is_empty() {
                 self.commit(batch);
+            }
+            let due = self.again.due();
+            if !due.is_empty() {
+                let succeeded = self.commit(due);
+                self.again.tried(succeeded);
             }
             if over {
                 break;
             }
         }
-        if !self.again.is_empty() {
-            tracing::error!(lost = self.again.len(), "records could not be written, and are lost");
+        let left: Vec<_> = self.again.jobs.drain(..).collect();
+        if !left.is_empty() && !self.commit(left) {
+            let lost = self.again.jobs.len();
+            tracing::error!(lost, "records could not be written, and are lost");
         }
     }
 
-    /// One transaction for the whole batch; then the sink, then the answers.
-    fn commit(&mut self, mut batch: Vec<Box<dyn Job>>) {
+    /// One transaction for the whole batch; then the sink, then the answers. Whether it is durable.
+    fn commit(&mut self, mut batch: Vec<Box<dyn Job>>) -> bool {
         let mut done = Done::after(self.last_record);
         let failure = match self.run_all(&mut batch, &mut done) {
             Ok(()) => {
@@ -293,13 +355,9 @@ impl Batches {
                 Some(error.to_string())
             }
         };
-        self.again = batch.into_iter().filter_map(|job| job.finish(failure.as_deref())).collect();
-        if let Some(cause) = failure
-            && self.again.len() > MAX_QUEUED
-        {
-            let lost = self.again.split_off(MAX_QUEUED).len();
-            tracing::error!(cause, lost, "records could not be written, and are lost");
-        }
+        let again = batch.into_iter().filter_map(|job| job.finish(failure.as_deref())).collect();
+        self.again.extend(again, failure.as_deref());
+        failure.is_none()
     }
 
     /// Tells the sink of a batch that is durable.
