@@ -171,7 +171,7 @@ fn show(user: &Value, json: bool) -> Result<()> {
     match held.len() - waiting.len() {
         0 => {}
         others => {
-            output::line(&format!("Failed logins from {others} more places, not held back yet."));
+            output::line(&format!("Counts of failed logins that hold nobody back yet: {others}"));
         }
     }
     Ok(())
