@@ -67,6 +67,8 @@ fn the_demos_data_can_be_kept() {
     server.must(&["user", "disable", "sample_user"]);
     server.stop();
     server.start_again();
+    // Its log is copied on a thread of its own.
+    std::thread::sleep(Duration::from_millis(300));
     assert!(server.log().contains("cannot log in with 1234Pass any more"), "{}", server.log());
 }
 

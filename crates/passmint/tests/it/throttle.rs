@@ -164,7 +164,10 @@ fn the_audit_log_tells_what_happened_and_holds_together() {
     assert!(ended.contains("a-request-of-1") && ended.contains("logout"), "{ended}");
     server.must(&["user", "disable", "asha"]);
     server.send(login("asha", PASSWORD, "192.0.2.1"));
-    let refused = server.must(&["audit", "list", "--json", "--limit", "1"]);
+    // A refusal is written behind its answer; once this is durable, so is that.
+    server.must(&["user", "enable", "asha"]);
+    let refused =
+        server.must(&["audit", "list", "--json", "--event", "login.refused", "--limit", "1"]);
     assert!(refused.contains(r#""why": "disabled""#), "{refused}");
     let exported = server.must(&["audit", "export"]);
     assert!(exported.lines().count() > 5, "{exported}");
