@@ -16,7 +16,7 @@ use crate::crypto::master_key;
 use crate::crypto::sealing::Sealer;
 use crate::domain::password::RECOMMENDED_LENGTH;
 use crate::domain::secret::SecretBytes;
-use crate::store::sqlite::{Examined, SqliteStore};
+use crate::store::sqlite::{Examined, OpenError, SqliteStore};
 
 #[derive(Args)]
 pub(super) struct Doctor {
@@ -79,8 +79,11 @@ fn show(finding: &Finding) -> Value {
 async fn examine(config: &Config) -> Vec<Finding> {
     let mut findings = vec![settings(config)];
     findings.push(data_folder(&config.database.folder()));
-    findings.push(database(&config.database.sqlite));
-    findings.push(master_key(config));
+    // Looked at once: SQLite's quick check reads the whole file.
+    let path = &config.database.sqlite;
+    let examined = path.exists().then(|| SqliteStore::examine(path));
+    findings.push(database(path, examined.as_ref()));
+    findings.push(master_key(config, examined.and_then(Result::ok)));
     findings.push(server(config).await);
     findings.push(guessing(config));
     findings.push(issuer(config));
@@ -131,28 +134,28 @@ fn data_folder(folder: &Path) -> Finding {
     }
 }
 
-fn database(path: &Path) -> Finding {
+fn database(path: &Path, examined: Option<&Result<Examined, OpenError>>) -> Finding {
     const WHAT: &str = "database";
     let shown = path.display();
-    if !path.exists() {
+    let Some(examined) = examined else {
         let text = format!("{shown} does not exist yet; the first start makes it");
         return Finding::new(Verdict::Advice, WHAT, text);
-    }
+    };
     let newest = SqliteStore::newest_version();
-    match SqliteStore::examine(path) {
+    match examined {
         Err(error) => Finding::new(Verdict::Wrong, WHAT, error.to_string()),
         Ok(Examined { quick_check, .. }) if quick_check != "ok" => {
             let text =
                 format!("{shown} is damaged ({quick_check}): stop the server and restore a backup");
             Finding::new(Verdict::Wrong, WHAT, text)
         }
-        Ok(Examined { version, .. }) if version > newest => {
+        Ok(Examined { version, .. }) if *version > newest => {
             let text = format!(
                 "{shown} has schema {version}, this Passmint knows {newest}: run the newer Passmint"
             );
             Finding::new(Verdict::Wrong, WHAT, text)
         }
-        Ok(Examined { version, .. }) if version < newest => {
+        Ok(Examined { version, .. }) if *version < newest => {
             let text =
                 format!("schema {version} of {newest}: run `passmint db migrate` or start it");
             Finding::new(Verdict::Advice, WHAT, text)
@@ -163,9 +166,9 @@ fn database(path: &Path) -> Finding {
     }
 }
 
-fn master_key(config: &Config) -> Finding {
+fn master_key(config: &Config, examined: Option<Examined>) -> Finding {
     const WHAT: &str = "master key";
-    let seal_check = SqliteStore::examine(&config.database.sqlite).ok().and_then(|e| e.seal_check);
+    let seal_check = examined.and_then(|examined| examined.seal_check);
     let fits = |key: &SecretBytes| match (&seal_check, Sealer::new(key)) {
         (Some(check), Ok(sealer)) => sealer.passes(check),
         _ => true,

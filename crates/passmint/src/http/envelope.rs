@@ -164,10 +164,10 @@ impl Enveloped {
         drop(config);
 
         let mut response = if span.is_none() {
-            REQUEST.scope(context, answer(request, router)).await
+            REQUEST.scope(context, answer(route, request, router)).await
         } else {
             // Apart and boxed, so that requests without a span do not carry room for one about.
-            let traced = answer(request, router).instrument(span.clone());
+            let traced = answer(route, request, router).instrument(span.clone());
             Box::pin(REQUEST.scope(context, traced)).await
         };
 
@@ -198,10 +198,8 @@ fn incoming<'a>(request: &'a Request, route: Route, id: &'a HeaderValue) -> Inco
 }
 
 /// The handler's answer, or a 500 when it panics. What went wrong is logged here, once.
-async fn answer(request: Request, mut router: Router) -> Response {
+async fn answer(route: Route, request: Request, mut router: Router) -> Response {
     let method = request.method().clone();
-    // The route and not the path: what stands in a path may be a token or somebody's secret.
-    let route = tracing::enabled!(tracing::Level::DEBUG).then(|| Route::of(request.uri().path()));
     let work = AssertUnwindSafe(router.call(request)).catch_unwind().await;
     let answered = work.map(|Ok(response)| response);
     let mut response = answered.unwrap_or_else(|panic| {
@@ -213,10 +211,8 @@ async fn answer(request: Request, mut router: Router) -> Response {
     if let Some(Cause(cause)) = response.extensions_mut().remove::<Cause>() {
         tracing::error!(%method, status, cause, "request failed");
     }
-    if let Some(route) = route {
-        let route = route.template.unwrap_or("other");
-        tracing::debug!(%method, route, status, "answered");
-    }
+    // The route and not the path: what stands in a path may be a token or somebody's secret.
+    tracing::debug!(%method, route = route.template.unwrap_or("other"), status, "answered");
     response
 }
 

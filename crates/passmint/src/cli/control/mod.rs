@@ -46,18 +46,17 @@ pub(super) async fn send(config: &Config, request: Request) -> Result<Value> {
         if let Some(stream) = connect(&config.database.socket()).await? {
             return exchange(stream, &request).await;
         }
-        if !request.may_begin() && !config.database.sqlite.exists() {
-            let path = config.database.sqlite.display();
+        let path = config.database.sqlite.display();
+        let new = !config.database.sqlite.exists();
+        if new && !request.may_begin() {
             bail!(
                 "there is no database at {path}: name its folder with --data, or set database.url"
             );
         }
-        let path = &config.database.sqlite;
-        let new = !path.exists();
         match crate::app::open(config.clone(), Arc::new(SystemClock)).await {
             Ok(services) => {
                 if new {
-                    eprintln!("passmint: there was no database at {}: made one.", path.display());
+                    eprintln!("passmint: there was no database at {path}: made one.");
                 }
                 return execute::execute(&services, request).await;
             }
