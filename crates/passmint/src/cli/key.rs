@@ -47,7 +47,8 @@ pub(super) struct Rotate {
 
 #[derive(Args)]
 pub(super) struct Revoke {
-    /// The key's id, as `key list` shows it.
+    /// The key's id, as `key list` shows it. One in 64 begins with a hyphen.
+    #[arg(allow_hyphen_values = true)]
     kid: String,
 }
 

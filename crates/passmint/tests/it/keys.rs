@@ -96,9 +96,12 @@ fn rotating_at_once_and_revoking_end_no_session() {
     server.must(&["key", "revoke", &kid]);
     let third = server.login("asha");
     assert_ne!(header(&third)["kid"], kid.as_str());
-    let unknown = server.run(&["key", "revoke", "nonsense"]);
-    assert_eq!(unknown.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&unknown.stderr).contains("key list"));
+    for name in ["nonsense", "-wthJ8lud-hiKFKuVvxojWVVgJlyD71SDReUATvsd-0"] {
+        let unknown = server.run(&["key", "revoke", name]);
+        assert_eq!(unknown.status.code(), Some(1), "{name}");
+        assert!(String::from_utf8_lossy(&unknown.stderr).contains("key list"));
+    }
+    assert!(server.must(&["key", "revoke", "--help"]).contains("KID"));
 }
 
 #[test]
