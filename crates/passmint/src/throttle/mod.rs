@@ -111,6 +111,8 @@ pub struct Throttle {
     /// Keys of what has changed since it was last asked for; no network: from everywhere.
     changed: Mutex<HashSet<(u64, Option<Network>)>>,
     waiting: [Notify; WAITING_GROUPS],
+    /// Held while a try is decided: all tables are looked at before a place is taken in any.
+    deciding: [Mutex<()>; WAITING_GROUPS],
 }
 
 impl Default for Throttle {
@@ -122,6 +124,7 @@ impl Default for Throttle {
             refreshes: Table::new(ADDRESSES),
             changed: Mutex::default(),
             waiting: std::array::from_fn(|_| Notify::new()),
+            deciding: std::array::from_fn(|_| Mutex::new(())),
         }
     }
 }
@@ -133,6 +136,10 @@ fn pair_key(account: u64, network: Network) -> Key {
 /// The second half only keeps an account of number 0 apart from an empty place.
 fn account_key(account: u64) -> Key {
     (account, 1)
+}
+
+fn group_of(account: u64) -> usize {
+    usize::from(account.to_le_bytes()[0]) % WAITING_GROUPS
 }
 
 impl Throttle {
@@ -163,8 +170,9 @@ impl Throttle {
     ) -> Admission<'_> {
         let Candidate { account, network, known } = candidate;
         let refused = |rule, retry_after| Admission::Refused(Throttled { rule, retry_after });
-        let from_network = |failures: &mut Failures| failures.admit_from_network(rules, now);
-        match self.pairs.with(pair_key(account, network), now, from_network) {
+        let _deciding = self.deciding.get(group_of(account)).map(Mutex::lock);
+        let mut pair = self.pairs.peek(pair_key(account, network)).unwrap_or_default();
+        match pair.admit_from_network(rules, now) {
             Verdict::Go | Verdict::GoOnce => {}
             Verdict::Later => return Admission::Later,
             Verdict::Held(left) => return refused(Rule::Network, left),
@@ -177,17 +185,15 @@ impl Throttle {
                 _ => Some(failures.admit_from_everywhere(rules, now)),
             }
         });
-        if let Some(go @ (Verdict::Go | Verdict::GoOnce)) = everywhere {
-            let only = go == Verdict::GoOnce;
-            return Admission::Granted(Attempt { throttle: self, candidate, only, settled: false });
-        }
-        self.pairs.with(pair_key(account, network), now, Failures::withdraw);
-        self.wake(account);
-        match everywhere {
-            Some(Verdict::Held(left)) => refused(Rule::Account, left),
-            Some(_) => Admission::Later,
-            None => Admission::AskNetwork,
-        }
+        let only = match everywhere {
+            Some(Verdict::Go) => false,
+            Some(Verdict::GoOnce) => true,
+            Some(Verdict::Held(left)) => return refused(Rule::Account, left),
+            Some(Verdict::Later) => return Admission::Later,
+            None => return Admission::AskNetwork,
+        };
+        self.pairs.with(pair_key(account, network), now, |failures| *failures = pair);
+        Admission::Granted(Attempt { throttle: self, candidate, only, settled: false })
     }
 
     /// Resolves when a try of that account, or of one of its group, has been settled. To be made
@@ -197,8 +203,8 @@ impl Throttle {
     }
 
     fn group(&self, account: u64) -> &Notify {
-        let [first, others @ ..] = &self.waiting;
-        others.get(usize::from(account.to_le_bytes()[0]) % WAITING_GROUPS).unwrap_or(first)
+        let [first, ..] = &self.waiting;
+        self.waiting.get(group_of(account)).unwrap_or(first)
     }
 
     fn wake(&self, account: u64) {
@@ -289,6 +295,7 @@ impl Attempt<'_> {
         self.settled = true;
         let Candidate { account, network, known } = self.candidate;
         let throttle = self.throttle;
+        let _deciding = throttle.deciding.get(group_of(account)).map(Mutex::lock);
         let until = throttle.pairs.with(pair_key(account, network), now, |failures| {
             failures.withdraw();
             failures.fail_from_network(rules, now)
@@ -310,6 +317,7 @@ impl Attempt<'_> {
         self.settled = true;
         let Candidate { account, network, known } = self.candidate;
         let throttle = self.throttle;
+        let _deciding = throttle.deciding.get(group_of(account)).map(Mutex::lock);
         let had_failures = throttle.pairs.with(pair_key(account, network), now, |failures| {
             failures.withdraw();
             let any = failures.any();
@@ -341,6 +349,7 @@ impl Drop for Attempt<'_> {
             return;
         }
         let Candidate { account, network, known } = self.candidate;
+        let _deciding = self.throttle.deciding.get(group_of(account)).map(Mutex::lock);
         self.throttle.pairs.touch(pair_key(account, network), Failures::withdraw);
         if known != Some(true) {
             self.throttle.accounts.touch(account_key(account), |failures| {

@@ -81,7 +81,9 @@ impl Server {
         .iter()
         .chain(settings)
         {
-            environment.insert(format!("PASSMINT_{name}"), (*value).to_owned());
+            // The runtime reads one variable of its own.
+            let prefix = if name.starts_with("TOKIO_") { "" } else { "PASSMINT_" };
+            environment.insert(format!("{prefix}{name}"), (*value).to_owned());
         }
         let unknown = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut server = Self {
