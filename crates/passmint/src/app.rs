@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
@@ -63,8 +63,9 @@ pub async fn open(config: Config, clock: Arc<dyn Clock>) -> Result<Services> {
         ring: ArcSwap::from_pointee(ring),
         keys_in_use: RwLock::new(()),
         metrics: Arc::clone(&metrics),
+        digests: OnceLock::new(),
     });
-    parts.throttle.restore(&parts.store.throttles().await?, parts.clock.now());
+    parts.throttle.restore(&parts.store.throttles().await?, parts.clock.steady());
     Ok(Services {
         tokens: TokenService::new(Arc::clone(&parts)),
         sessions: SessionService::new(Arc::clone(&parts)),

@@ -2,25 +2,47 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::domain::time::{Timestamp, micros};
 
 /// Tells the time.
 pub trait Clock: Send + Sync {
-    /// Now.
+    /// Now, by the wall clock. It may be set, forwards and back.
     fn now(&self) -> Timestamp;
+
+    /// Now, by a clock that nobody sets: the wall clock when this clock was made, plus the time that
+    /// has passed since (`CLOCK_MONOTONIC`). For what must not end early or late when the wall clock
+    /// is set.
+    fn steady(&self) -> Timestamp;
 }
 
 /// The machine's clock.
-#[derive(Debug, Default)]
-pub struct SystemClock;
+#[derive(Debug)]
+pub struct SystemClock {
+    started: Instant,
+    started_at: Timestamp,
+}
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        Self { started: Instant::now(), started_at: wall() }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the clock's room")]
+fn wall() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    Timestamp::from_micros(micros(since))
+}
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "this is the clock's room")]
     fn now(&self) -> Timestamp {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-        Timestamp::from_micros(micros(since))
+        wall()
+    }
+
+    fn steady(&self) -> Timestamp {
+        self.started_at.plus(self.started.elapsed())
     }
 }
 
@@ -44,31 +66,56 @@ impl TurnableClock {
     }
 }
 
+impl TurnableClock {
+    fn turned(&self, base: Timestamp) -> Timestamp {
+        let offset = self.offset.load(Ordering::Relaxed);
+        Timestamp::from_micros(base.micros().saturating_add(offset))
+    }
+}
+
 impl Clock for TurnableClock {
     fn now(&self) -> Timestamp {
-        let base = self.base.now().micros();
-        Timestamp::from_micros(base.saturating_add(self.offset.load(Ordering::Relaxed)))
+        self.turned(self.base.now())
+    }
+
+    /// Turning it on stands for waiting: both of its times move.
+    fn steady(&self) -> Timestamp {
+        self.turned(self.base.steady())
     }
 }
 
 /// A clock that stands still until it is set: for tests of what time does.
 #[derive(Debug)]
-pub struct StandingClock(AtomicI64);
+pub struct StandingClock {
+    steady: AtomicI64,
+    /// How far the wall clock is ahead.
+    ahead: AtomicI64,
+}
 
 impl StandingClock {
     /// Stands at `now`.
     pub fn at(now: Timestamp) -> Self {
-        Self(AtomicI64::new(now.micros()))
+        Self { steady: AtomicI64::new(now.micros()), ahead: AtomicI64::new(0) }
     }
 
     /// Moves on by `span`.
     pub fn advance(&self, span: Duration) {
-        self.0.fetch_add(micros(span), Ordering::Relaxed);
+        self.steady.fetch_add(micros(span), Ordering::Relaxed);
+    }
+
+    /// Sets the wall clock forwards (or back) by that many microseconds; no time passes.
+    pub fn step(&self, by: i64) {
+        self.ahead.fetch_add(by, Ordering::Relaxed);
     }
 }
 
 impl Clock for StandingClock {
     fn now(&self) -> Timestamp {
-        Timestamp::from_micros(self.0.load(Ordering::Relaxed))
+        let ahead = self.ahead.load(Ordering::Relaxed);
+        Timestamp::from_micros(self.steady.load(Ordering::Relaxed).saturating_add(ahead))
+    }
+
+    fn steady(&self) -> Timestamp {
+        Timestamp::from_micros(self.steady.load(Ordering::Relaxed))
     }
 }

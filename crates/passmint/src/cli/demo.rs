@@ -58,10 +58,11 @@ impl Demo {
         ];
         let config = Config::load(&sources)?;
         let telemetry = telemetry::start(&config.log, &config.otlp)?;
-        let clock = self.clock.then(|| Arc::new(TurnableClock::new(Arc::new(SystemClock))));
+        let clock =
+            self.clock.then(|| Arc::new(TurnableClock::new(Arc::new(SystemClock::default()))));
         let time: Arc<dyn Clock> = match &clock {
             Some(clock) => Arc::clone(clock) as _,
-            None => Arc::new(SystemClock),
+            None => Arc::new(SystemClock::default()),
         };
         let services = app::open(config, time).await?;
         let changed = !add_sample_user(&services).await?;

@@ -26,7 +26,7 @@ pub(super) async fn run(sources: &Sources) -> Result<()> {
             "new passwords may be shorter than {RECOMMENDED_LENGTH} characters (password.min_length)"
         );
     }
-    let services = app::open(config, Arc::new(SystemClock)).await?;
+    let services = app::open(config, Arc::new(SystemClock::default())).await?;
     let server = Server::bind(services.clone(), None).await?;
     let (public, admin) = server.urls()?;
     let backend = services.parts.hashing.backend();

@@ -1,23 +1,48 @@
-//! What an address tells of its client: which network, which party (contract section 6).
+//! What an address tells of its client: its network, and the neighbourhood of that (RFC 4632, RFC 6177).
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
 
-/// A network of clients: a /24 of IPv4 or a /64 of IPv6. An IPv4 address inside IPv6 counts as IPv4.
+/// One client as far as its address tells: an address of IPv4, or a /64 of IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Network(u64);
+
+/// What one party easily has many networks of: a /24 of IPv4, or a /48 of IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Neighbourhood(u64);
 
 /// Marks IPv4 in the upper half: no IPv6 source address begins with it (RFC 4291 section 2.7 gives
 /// `ff00::/8` to multicast).
 const IPV4: u64 = 0xffff_ffff_0000_0000;
+/// `64:ff9b::/96` (RFC 6052 section 2.1): the last 32 bits are an IPv4 address.
+const NAT64: u128 = 0x0064_ff9b << 96;
+
+/// The IPv4 address that an address stands for, or the IPv6 address that it is.
+fn canonical(address: IpAddr) -> IpAddr {
+    let address = address.to_canonical();
+    match address {
+        IpAddr::V6(v6) if v6.to_bits() >> 32 == NAT64 >> 32 => {
+            let [.., a, b, c, d] = v6.octets();
+            IpAddr::V4(Ipv4Addr::new(a, b, c, d))
+        }
+        other => other,
+    }
+}
 
 impl Network {
-    /// The network of an address.
+    /// The network of an address. IPv4 inside IPv6 (mapped, or translated by NAT64) counts as IPv4.
     pub fn of(address: IpAddr) -> Self {
-        match address.to_canonical() {
-            IpAddr::V4(address) => Self(IPV4 | u64::from(address.to_bits() & 0xffff_ff00)),
+        match canonical(address) {
+            IpAddr::V4(address) => Self(IPV4 | u64::from(address.to_bits())),
             IpAddr::V6(address) => Self((address.to_bits() >> 64) as u64),
         }
+    }
+
+    /// The neighbourhood it lies in.
+    pub const fn neighbourhood(self) -> Neighbourhood {
+        let below = if self.0 & IPV4 == IPV4 { 0xff } else { 0xffff };
+        Neighbourhood(self.0 & !below)
     }
 
     /// As one number, for tables.
@@ -31,31 +56,38 @@ impl Network {
     }
 }
 
-/// One client as far as its address tells: an address of IPv4, or a /64 of IPv6, which is what one
-/// customer gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Source(u64);
-
-impl Source {
-    /// Whoever has that address.
-    pub fn of(address: IpAddr) -> Self {
-        match address.to_canonical() {
-            IpAddr::V4(address) => Self(IPV4 | u64::from(address.to_bits())),
-            address @ IpAddr::V6(_) => Self(Network::of(address).0),
-        }
-    }
-
-    /// As one number, for tables.
+impl Neighbourhood {
+    /// As one number, for tables: that of its first network.
     pub const fn number(self) -> u64 {
         self.0
+    }
+
+    /// The neighbourhood of that number.
+    pub const fn from_number(number: u64) -> Self {
+        Network(number).neighbourhood()
+    }
+
+    /// The numbers of its networks.
+    pub const fn networks(self) -> RangeInclusive<u64> {
+        let below = if self.0 & IPV4 == IPV4 { 0xff } else { 0xffff };
+        self.0..=self.0 | below
     }
 }
 
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match u32::try_from(self.0 ^ IPV4) {
-            Ok(bits) => write!(f, "{}/24", Ipv4Addr::from_bits(bits)),
+            Ok(bits) => write!(f, "{}", Ipv4Addr::from_bits(bits)),
             Err(_) => write!(f, "{}/64", Ipv6Addr::from_bits(u128::from(self.0) << 64)),
+        }
+    }
+}
+
+impl fmt::Display for Neighbourhood {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match u32::try_from(self.0 ^ IPV4) {
+            Ok(bits) => write!(f, "{}/24", Ipv4Addr::from_bits(bits)),
+            Err(_) => write!(f, "{}/48", Ipv6Addr::from_bits(u128::from(self.0) << 64)),
         }
     }
 }
@@ -64,15 +96,16 @@ impl fmt::Display for Network {
 mod tests {
     use super::*;
 
+    fn of(text: &str) -> Network {
+        Network::of(text.parse().unwrap())
+    }
+
     #[test]
-    fn a_slash_24_or_a_slash_64() {
-        let of = |text: &str| Network::of(text.parse().unwrap());
-        assert_eq!(of("192.0.2.1"), of("192.0.2.254"));
-        assert_eq!(of("192.0.2.1"), of("::ffff:192.0.2.9"));
-        assert_ne!(of("192.0.2.1"), of("192.0.3.1"));
+    fn an_address_of_ipv4_or_a_slash_64() {
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
         assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
         assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
-        assert_eq!(of("192.0.2.77").to_string(), "192.0.2.0/24");
+        assert_eq!(of("192.0.2.77").to_string(), "192.0.2.77");
         assert_eq!(of("2001:db8:1:2:3::4").to_string(), "2001:db8:1:2::/64");
         assert_ne!(of("0.0.0.1"), of("::2"));
         let network = of("198.51.100.7");
@@ -80,11 +113,25 @@ mod tests {
     }
 
     #[test]
-    fn one_address_of_ipv4_or_one_network_of_ipv6() {
-        let of = |text: &str| Source::of(text.parse().unwrap());
-        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+    fn ipv4_inside_ipv6_counts_as_ipv4() {
         assert_eq!(of("192.0.2.1"), of("::ffff:192.0.2.1"));
-        assert_eq!(of("2001:db8::1"), of("2001:db8::2"));
-        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+        assert_eq!(of("192.0.2.1"), of("64:ff9b::192.0.2.1"));
+        assert_ne!(of("64:ff9b::192.0.2.1"), of("64:ff9b::192.0.2.2"));
+        assert_ne!(of("192.0.2.1"), of("64:ff9b:1::192.0.2.1"));
+    }
+
+    #[test]
+    fn a_neighbourhood_is_a_slash_24_or_a_slash_48() {
+        let near = |a: &str, b: &str| of(a).neighbourhood() == of(b).neighbourhood();
+        assert!(near("192.0.2.1", "192.0.2.254") && !near("192.0.2.1", "192.0.3.1"));
+        assert!(near("2001:db8::1", "2001:db8:0:ffff::1") && !near("2001:db8::", "2001:db8:1::"));
+        assert_eq!(of("192.0.2.77").neighbourhood().to_string(), "192.0.2.0/24");
+        assert_eq!(of("2001:db8:1:2::").neighbourhood().to_string(), "2001:db8:1::/48");
+        for network in [of("192.0.2.255"), of("2001:db8:1:ffff::")] {
+            let neighbourhood = network.neighbourhood();
+            assert!(neighbourhood.networks().contains(&network.number()));
+            assert!(!neighbourhood.networks().contains(&(network.number() + 1)));
+            assert_eq!(Neighbourhood::from_number(network.number()), neighbourhood);
+        }
     }
 }

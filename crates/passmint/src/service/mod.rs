@@ -4,6 +4,7 @@
 //! Services read the clock once per call and pass `now` down.
 
 pub mod audit;
+mod credential_digest;
 pub mod key;
 pub mod maintenance;
 pub mod session;
@@ -11,10 +12,12 @@ pub mod throttle;
 pub mod token;
 pub mod user;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use tokio::sync::RwLock;
+
+pub use credential_digest::CredentialDigests;
 
 use crate::clock::Clock;
 use crate::config::Config;
@@ -49,6 +52,8 @@ pub struct Parts {
     pub keys_in_use: RwLock<()>,
     /// Counts.
     pub metrics: Arc<Metrics>,
+    /// Recognises credentials.
+    pub digests: OnceLock<CredentialDigests>,
 }
 
 /// All services; cheap to clone.

@@ -1,4 +1,4 @@
-//! Throttling at the doors: who may try, and what of it is kept.
+//! Throttling of endpoints: who may try a password, and what of it is kept.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -6,45 +6,40 @@ use std::time::Duration;
 use super::{Failure, Parts};
 use crate::crypto::hasher::Turn;
 use crate::domain::network::Network;
-use crate::domain::throttle::Held;
-use crate::domain::time::Timestamp;
+use crate::domain::secret::Password;
+use crate::domain::throttle::{LockoutEntry, Scope};
 use crate::domain::user::Username;
 use crate::throttle::{
-    AccountRules, Admission, Attempt, Candidate, Door, FORGOTTEN_AFTER, Rule, Throttled,
+    Admission, Admitted, Door, FORGOTTEN_AFTER, LoginAttempt, Presented, Rule, Throttled,
 };
 
 /// For how long a network counts as one that a user logs in from.
 const KNOWN_FOR: Duration = Duration::from_hours(24 * 30);
 
-/// Why somebody may not try.
+/// Why a password may not be tried.
 #[derive(Debug, thiserror::Error)]
 pub enum NotAdmitted {
     /// Too many attempts.
     #[error(transparent)]
     Throttled(#[from] Throttled),
-    /// As it says.
+    /// The store could not be asked, or a fault.
     #[error(transparent)]
     Failed(#[from] Failure),
 }
 
-/// A password that may be tried; its outcome is to be told.
-pub struct Try<'a> {
-    attempt: Option<Attempt<'a>>,
-    rules: AccountRules,
-}
-
-impl Try<'_> {
-    /// It was wrong, or there is no such user. Returns until when the network is held back now.
-    pub fn failed(self, now: Timestamp) -> Option<Timestamp> {
-        self.attempt?.failed(&self.rules, now)
-    }
-
-    /// It was right.
-    pub fn succeeded(self, now: Timestamp) {
-        if let Some(attempt) = self.attempt {
-            attempt.succeeded(now);
-        }
-    }
+/// Credentials as somebody sends them, and from where.
+#[derive(Clone, Copy)]
+pub struct Attempted<'a> {
+    /// Which endpoint takes them.
+    pub door: Door,
+    /// The canonical name.
+    pub name: &'a Username,
+    /// The password as typed.
+    pub password: &'a Password,
+    /// The client's address.
+    pub address: Option<IpAddr>,
+    /// What the client calls itself.
+    pub user_agent: &'a str,
 }
 
 /// Requests without an address count together.
@@ -59,54 +54,61 @@ impl Parts {
         if !config.throttle.enabled {
             return Ok(());
         }
-        let rules = config.throttle.address_rules();
-        let now = self.clock.now();
-        let admitted = self.throttle.request(door, or_nowhere(address), rules, now);
+        let rate = config.throttle.request_rate();
+        let now = self.clock.steady();
+        let admitted = self.throttle.request(door, or_nowhere(address), &rate, now);
         admitted.inspect_err(|throttled| self.metrics.throttled(door, throttled.rule))
     }
 
-    /// Lets a password for `name` be tried from `address`, or not. Waits for tries of the same
-    /// account that are under way where the answer depends on them.
+    /// Lets a password be checked, or not; `None` where nobody is throttled. Waits for attempts of the
+    /// same account that are under way where the answer depends on them, until `login.max_wait` is
+    /// over.
     pub async fn admit_password(
         &self,
-        door: Door,
-        name: &Username,
-        address: Option<IpAddr>,
-    ) -> Result<Try<'_>, NotAdmitted> {
+        attempted: Attempted<'_>,
+    ) -> Result<Option<Admitted<'_>>, NotAdmitted> {
+        let Attempted { door, name, password, address, user_agent } = attempted;
         let config = self.settings.load_full();
-        let rules = config.throttle.account_rules();
         if !config.throttle.enabled {
-            return Ok(Try { attempt: None, rules });
+            return Ok(None);
         }
-        let account = self.ring.load().account(name);
-        let network = Network::of(or_nowhere(address));
-        let mut candidate = Candidate { account, network, known: None };
+        let rules = config.throttle.login_rules();
+        let digests = self.credential_digests()?;
+        let mut attempt = LoginAttempt {
+            account: self.ring.load().account(name),
+            network: Network::of(or_nowhere(address)),
+            known: None,
+            presented: Presented {
+                credentials: digests.credentials_number(name, password),
+                client: digests.client(user_agent),
+            },
+        };
         let deadline = tokio::time::Instant::now() + config.login.max_wait;
-        let refuse = |throttled: Throttled| {
+        let refused = |throttled: Throttled| {
             self.metrics.throttled(door, throttled.rule);
             Err(throttled.into())
         };
+        let mut waited = None;
         while tokio::time::Instant::now() < deadline {
-            // Whatever the tables say, other tasks of this worker go on.
-            tokio::task::yield_now().await;
-            // Made before the question, so that an answer in between is not missed.
-            let mut settled = std::pin::pin!(self.throttle.settled(account));
-            settled.as_mut().enable();
-            let now = self.clock.now();
-            match self.throttle.admit(candidate, &rules, now) {
-                Admission::Granted(attempt) => return Ok(Try { attempt: Some(attempt), rules }),
-                Admission::Refused(throttled) => return refuse(throttled),
-                Admission::AskNetwork => {
-                    let since = now.minus(KNOWN_FOR);
-                    let known = self.store.knows_network(name.clone(), network, since).await;
-                    candidate.known = Some(known.map_err(Failure::from)?);
+            let admission = self.throttle.admit(&attempt, &rules, self.clock.steady());
+            drop(waited.take());
+            match admission {
+                Admission::Granted(admitted) => return Ok(Some(admitted)),
+                Admission::Refused(throttled) => return refused(throttled),
+                Admission::AskKnown => {
+                    let since = self.clock.now().minus(KNOWN_FOR);
+                    let known = self.store.knows_origin(name.clone(), attempt.network, since);
+                    attempt.known = Some(known.await.map_err(Failure::from)?);
                 }
-                Admission::Later => {
-                    drop(tokio::time::timeout_at(deadline, settled).await);
+                Admission::Wait(mut waiting) => {
+                    drop(tokio::time::timeout_at(deadline, waiting.freed()).await);
+                    waited = Some(waiting);
+                    // Whatever the tables say, other tasks of this worker go on.
+                    tokio::task::yield_now().await;
                 }
             }
         }
-        refuse(Throttled { rule: Rule::Network, retry_after: Duration::from_secs(1) })
+        refused(Throttled { rule: Rule::Network, retry_after: Duration::from_secs(1) })
     }
 
     /// Whose turn at hashing a request from there is.
@@ -115,20 +117,24 @@ impl Parts {
         Turn { network, max_wait: self.settings.load().login.max_wait }
     }
 
-    /// From where and until when a user is held back.
-    pub fn held(&self, name: &Username) -> Vec<Held> {
+    /// The failed logins of a username that are not forgotten.
+    pub fn lockouts(&self, name: &Username) -> Vec<LockoutEntry> {
         let account = self.ring.load().account(name);
-        self.throttle.held(account, self.clock.now())
+        self.throttle.lockouts(account, self.clock.steady())
     }
 
     /// Keeps what a restart must not forget.
     pub async fn keep_throttles(&self) {
-        let rules = self.settings.load().throttle.account_rules();
-        let matters = |held: &Held| {
-            let from = if held.network.is_some() { rules.free } else { rules.everywhere / 5 };
-            held.failures == 0 || held.failures >= from
+        let rules = self.settings.load().throttle.login_rules();
+        let matters = |entry: &LockoutEntry| {
+            let from = match entry.scope {
+                Scope::Network(_) => rules.network.free,
+                Scope::Neighbourhood(_) => rules.neighbourhood.free / 4,
+                Scope::Everywhere => rules.everywhere / 5,
+            };
+            entry.failures == 0 || entry.failures >= from
         };
-        let mut changed = self.throttle.changed(self.clock.now());
+        let mut changed = self.throttle.changed(self.clock.steady());
         changed.retain(matters);
         if changed.is_empty() {
             return;
@@ -141,9 +147,8 @@ impl Parts {
 
     /// Deletes what is kept and forgotten.
     pub async fn forget_throttles(&self) {
-        let before = self.clock.now().minus(FORGOTTEN_AFTER);
         loop {
-            match self.store.forget_throttles(before).await {
+            match self.store.forget_throttles(FORGOTTEN_AFTER).await {
                 Ok(0) => return,
                 Ok(_) => {}
                 Err(error) => {

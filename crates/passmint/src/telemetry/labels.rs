@@ -100,6 +100,8 @@ pub(super) fn rule(rule: Rule) -> &'static str {
     match rule {
         Rule::Address => "address",
         Rule::Network => "network",
+        Rule::Neighbourhood => "neighbourhood",
         Rule::Account => "account",
+        Rule::AllUsers => "all_users",
     }
 }

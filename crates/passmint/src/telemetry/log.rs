@@ -84,7 +84,9 @@ struct Lines {
 impl<S: Subscriber> Layer<S> for Lines {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut fields = Fields(Map::new());
-        fields.0.insert("timestamp".to_owned(), SystemClock.now().iso8601_micros().into());
+        fields
+            .0
+            .insert("timestamp".to_owned(), SystemClock::default().now().iso8601_micros().into());
         fields.0.insert("level".to_owned(), event.metadata().level().as_str().into());
         // Its place is here, whatever position it has in the event.
         fields.0.insert("message".to_owned(), Value::Null);

@@ -1,76 +1,66 @@
-//! Failures of an account: from one network, and from everywhere. Pure: `now` is a value passed in.
+//! Failures of a username from everywhere the user has not logged in from of late. Pure.
+//!
+//! A neighbourhood counts once an hour, so that one party with many addresses does not use up what all
+//! strangers share. When the limit is reached, one attempt an hour is left, and it goes first to a
+//! neighbourhood without failures of its own: a stranger who may be the owner.
 
 use std::time::Duration;
 
+use super::bucket::{Bucket, Rate};
+use super::failures::{FORGOTTEN_AFTER, worth};
 use super::table::State;
-use crate::domain::network::Network;
-use crate::domain::throttle::Held;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Timestamp, micros};
 
-/// After so long without a failure, all are forgotten.
-pub const FORGOTTEN_AFTER: Duration = Duration::from_hours(24);
+/// How often a neighbourhood counts, and how often one may try when the limit is reached.
+pub(super) const INTERVAL: Duration = Duration::from_hours(1);
+/// How often a neighbourhood *with* failures of its own gets the attempt, when nobody else wants it.
+const FAILING_INTERVAL: Duration = Duration::from_hours(24);
+/// What attempts of all strangers together may cost beside the limit of neighbourhoods: otherwise a
+/// hundred neighbourhoods with twenty free failures each had two thousand guesses.
+const REFILL: Duration = Duration::from_mins(3);
 
-/// How many failures an account may have.
+/// What the rule says of one more attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AccountRules {
-    /// From one network, before anything is held back.
-    pub free: u32,
-    /// The longest wait after a failure from one network; the first is a second, and each doubles.
-    pub longest_delay: Duration,
-    /// From everywhere, before networks that the user is not known from are held back.
-    pub everywhere: u32,
-    /// How often one of those may try then.
-    pub interval: Duration,
+pub(super) enum Place {
+    /// There is room.
+    Free,
+    /// It is the only one for some time.
+    Single,
+    /// It depends on those under way.
+    Full,
+    /// For so long none is taken.
+    Wait(Duration),
 }
 
-impl AccountRules {
-    /// How long the network waits after its failure of that number.
-    fn delay(&self, failures: u32) -> Duration {
-        let Some(doublings) = failures.checked_sub(self.free) else {
-            return Duration::ZERO;
-        };
-        let seconds = 1_u64.checked_shl(doublings).filter(|_| doublings < 32).unwrap_or(u64::MAX);
-        Duration::from_secs(seconds).min(self.longest_delay)
-    }
+/// Failures from everywhere, and attempts under way. Times in microseconds since 1970.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct AccountFailures {
+    pub(super) at: i64,
+    /// Neighbourhoods that failed, each once an hour.
+    pub(super) neighbourhoods: u32,
+    pub(super) under_way: u32,
+    /// All failures of strangers.
+    attempts: Bucket,
+    /// When the next single attempt is free.
+    pub(super) single_at: i64,
+    /// When a neighbourhood with failures last had it.
+    failing_at: i64,
 }
 
-/// What a table says of a try.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// It is taken, and under way.
-    Go,
-    /// The same, and it is the only one for some time.
-    GoOnce,
-    /// Ask again when one that is under way is settled.
-    Later,
-    /// For so long no try is taken.
-    Held(Duration),
+fn rate(limit: u32) -> Rate {
+    Rate { burst: limit, every: REFILL }
 }
 
-/// Failures, and tries under way. Times in microseconds since 1970.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Failures {
-    at: i64,
-    until: i64,
-    count: u32,
-    under_way: u32,
-}
-
-impl Failures {
-    pub(super) fn restored(held: &Held) -> Self {
-        let (at, until) = (held.at.micros(), held.until.micros());
-        Self { at, until, count: held.failures, under_way: 0 }
+impl AccountFailures {
+    pub(super) fn restored(neighbourhoods: u32, at: Timestamp, until: Timestamp) -> Self {
+        // At least one attempt each.
+        let attempts = Bucket::restored(&rate(0), neighbourhoods, at);
+        let (at, single_at) = (at.micros(), until.micros());
+        Self { at, neighbourhoods, attempts, single_at, ..Self::default() }
     }
 
-    pub(super) fn as_held(&self, account: u64, network: Option<Network>) -> Option<Held> {
-        let (at, until) = (Timestamp::from_micros(self.at), Timestamp::from_micros(self.until));
-        let held = Held { account, network, failures: self.count, at, until };
-        (self.count > 0).then_some(held)
-    }
-
-    /// Whether any failure counts, or may count in a moment.
     pub(super) fn any(&self) -> bool {
-        self.count > 0 || self.under_way > 0
+        self.neighbourhoods > 0 || self.under_way > 0
     }
 
     pub(super) fn is_old(&self, now: Timestamp) -> bool {
@@ -78,7 +68,7 @@ impl Failures {
     }
 
     pub(super) fn forget_if_old(&mut self, now: Timestamp) {
-        if self.count > 0 && self.is_old(now) {
+        if self.neighbourhoods > 0 && self.is_old(now) {
             self.clear();
         }
     }
@@ -87,84 +77,60 @@ impl Failures {
         *self = Self { under_way: self.under_way, ..Self::default() };
     }
 
-    /// A try that is under way is not any more.
-    pub(super) fn withdraw(&mut self) {
-        self.under_way = self.under_way.saturating_sub(1);
-    }
-
-    /// How long no try is taken; at most `longest`, whatever a clock that went back would say.
-    fn left(&self, longest: Duration, now: Timestamp) -> Duration {
-        Timestamp::from_micros(self.until).since(now).min(longest)
-    }
-
-    pub(super) fn admit_from_network(&mut self, rules: &AccountRules, now: Timestamp) -> Verdict {
-        self.forget_if_old(now);
-        let left = self.left(rules.delay(self.count), now);
-        if !left.is_zero() {
-            return Verdict::Held(left);
+    /// What to say to a stranger; `clean`: its neighbourhood has no failures of its own.
+    pub(super) fn place(&self, limit: u32, clean: bool, now: Timestamp) -> Place {
+        let exhausted = self.neighbourhoods >= limit;
+        if !exhausted && self.attempts.wait(&rate(limit), 0, now).is_zero() {
+            let room = self.under_way < limit - self.neighbourhoods
+                && self.attempts.wait(&rate(limit), self.under_way, now).is_zero();
+            return if room { Place::Free } else { Place::Full };
         }
-        let room = rules.free.saturating_sub(self.count).max(1);
-        self.go_if(self.under_way < room)
-    }
-
-    pub(super) fn admit_from_everywhere(
-        &mut self,
-        rules: &AccountRules,
-        now: Timestamp,
-    ) -> Verdict {
-        let room = rules.everywhere.saturating_sub(self.count);
-        if room > 0 {
-            return self.go_if(self.under_way < room);
-        }
-        let left = self.left(rules.interval, now);
-        if !left.is_zero() {
-            return Verdict::Held(left);
-        }
-        // The one try of this interval.
-        self.until = now.plus(rules.interval).micros();
-        self.under_way += 1;
-        Verdict::GoOnce
-    }
-
-    /// The only try for some time was not made after all.
-    pub(super) fn give_back(&mut self) {
-        self.until = 0;
-    }
-
-    fn go_if(&mut self, go: bool) -> Verdict {
-        if go {
-            self.under_way += 1;
-            Verdict::Go
+        let interval = if exhausted { INTERVAL } else { REFILL };
+        let free_at = Timestamp::from_micros(self.single_at).min(now.plus(interval));
+        let free_at = if clean {
+            free_at
         } else {
-            Verdict::Later
+            let failing_at = Timestamp::from_micros(self.failing_at).min(now);
+            free_at.plus(interval).max(failing_at.plus(FAILING_INTERVAL))
+        };
+        match free_at.since(now) {
+            Duration::ZERO => Place::Single,
+            left => Place::Wait(left.min(interval)),
         }
     }
 
-    /// Returns until when no try is taken.
-    pub(super) fn fail_from_network(&mut self, rules: &AccountRules, now: Timestamp) -> Timestamp {
-        self.count = self.count.saturating_add(1);
-        self.at = now.micros();
-        let until = now.plus(rules.delay(self.count));
-        self.until = until.micros();
-        until
+    /// Takes the single attempt; what to put back if it is not made.
+    pub(super) fn take_single(&mut self, limit: u32, clean: bool, now: Timestamp) -> i64 {
+        let before = self.single_at;
+        let interval = if self.neighbourhoods >= limit { INTERVAL } else { REFILL };
+        self.single_at = now.plus(interval).micros();
+        if !clean {
+            self.failing_at = now.micros();
+        }
+        before
     }
 
-    pub(super) fn fail_from_everywhere(&mut self, rules: &AccountRules, now: Timestamp) {
-        self.count = self.count.saturating_add(1);
+    /// A stranger failed; `first`: its neighbourhood has not been counted within the hour.
+    pub(super) fn fail(&mut self, limit: u32, first: bool, now: Timestamp) {
         self.at = now.micros();
-        if self.count == rules.everywhere {
-            self.until = now.plus(rules.interval).micros();
-        }
+        self.attempts.charge(&rate(limit), now);
+        let before = self.neighbourhoods;
+        self.neighbourhoods = before.saturating_add(u32::from(first));
+        let next = if before < limit && self.neighbourhoods >= limit {
+            INTERVAL
+        } else if self.neighbourhoods < limit && !self.attempts.wait(&rate(limit), 0, now).is_zero()
+        {
+            REFILL
+        } else {
+            return;
+        };
+        self.single_at = self.single_at.max(now.micros().saturating_add(micros(next)));
     }
 }
 
-impl State for Failures {
+impl State for AccountFailures {
     fn worth(&self, now: Timestamp) -> u64 {
-        let failures = if self.is_old(now) { 0 } else { u64::from(self.count) };
-        // A try under way is settled soon, and must find its place again; then many failures are worth
-        // more than few, and new ones more than old.
-        let under_way = u64::from(self.under_way > 0) << 60;
-        let seconds = Timestamp::from_micros(self.at).seconds().unsigned_abs();
-        under_way | failures.min(1 << 20) << 36 | seconds
+        let failures = if self.is_old(now) { 0 } else { self.neighbourhoods };
+        worth(self.under_way, failures, self.at)
     }
 }

@@ -1,75 +1,84 @@
-//! Requests of one address to one endpoint: so many a second, and so many at once (the generic cell
-//! rate algorithm of ITU-T I.371, one number an address).
+//! What is counted by network whoever the attempts are for: requests to one endpoint, and failed
+//! logins over all usernames.
 
 use std::net::IpAddr;
-use std::time::Duration;
 
 use super::Key;
+use super::bucket::{Bucket, Rate};
+use super::failures::worth;
 use super::table::State;
-use crate::domain::network::Source;
+use crate::domain::network::Network;
 use crate::domain::time::Timestamp;
 
-/// How many requests an address may send.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AddressRules {
-    /// In a second.
-    pub per_second: u32,
-    /// At once.
-    pub burst: u32,
-}
-
-/// Where the requests of an address are counted.
+/// Where the requests of an address are counted. The second half only keeps network 0 apart from an
+/// empty place.
 pub(super) fn key(address: IpAddr) -> Key {
-    (Source::of(address).number(), 1)
+    (Network::of(address).number(), 1)
 }
 
-/// When the requests so far would have been due, had they come evenly spaced; in microseconds.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Requests(i64);
-
-impl Requests {
-    /// Counts a request, or says when one is taken again.
-    pub(super) fn count(&mut self, rules: AddressRules, now: Timestamp) -> Result<(), Duration> {
-        let now = now.micros();
-        let spacing = 1_000_000 / i64::from(rules.per_second.max(1));
-        let room = spacing * i64::from(rules.burst.max(1));
-        // A clock that went back must not hold anybody longer than a full burst does.
-        self.0 = self.0.clamp(now, now + room);
-        let due = self.0 + spacing;
-        if due > now + room {
-            let left = u64::try_from(due - now - room).unwrap_or(0);
-            return Err(Duration::from_micros(left));
-        }
-        self.0 = due;
-        Ok(())
+/// Requests.
+impl State for Bucket {
+    fn worth(&self, now: Timestamp) -> u64 {
+        self.owed(now)
     }
 }
 
-impl State for Requests {
+/// Failed logins of one network over all usernames, and attempts under way. Those of users who have
+/// logged in from there of late are counted apart: a stranger's guesses from a shared address do not
+/// make them wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct SenderFailures {
+    buckets: [Bucket; 2],
+    under_way: [u32; 2],
+}
+
+impl SenderFailures {
+    pub(super) fn any(&self, now: Timestamp) -> bool {
+        self.under_way != [0; 2] || self.buckets.iter().any(|bucket| bucket.is_touched(now))
+    }
+
+    fn of(&mut self, known: bool) -> (&mut Bucket, &mut u32) {
+        let [strangers, users] = &mut self.buckets;
+        let [strangers_under_way, users_under_way] = &mut self.under_way;
+        if known { (users, users_under_way) } else { (strangers, strangers_under_way) }
+    }
+
+    /// How long no attempt is taken.
+    pub(super) fn wait(mut self, rate: &Rate, known: bool, now: Timestamp) -> std::time::Duration {
+        self.of(known).0.wait(rate, 0, now)
+    }
+
+    /// Whether one more attempt may be under way.
+    pub(super) fn has_room(mut self, rate: &Rate, known: bool, now: Timestamp) -> bool {
+        let (bucket, under_way) = self.of(known);
+        bucket.wait(rate, *under_way, now).is_zero()
+    }
+
+    pub(super) fn enter(&mut self, known: bool) {
+        *self.of(known).1 += 1;
+    }
+
+    pub(super) fn leave(&mut self, known: bool) {
+        let under_way = self.of(known).1;
+        *under_way = under_way.saturating_sub(1);
+    }
+
+    pub(super) fn fail(&mut self, rate: &Rate, known: bool, now: Timestamp) {
+        self.of(known).0.charge(rate, now);
+    }
+}
+
+impl State for SenderFailures {
     fn worth(&self, now: Timestamp) -> u64 {
-        u64::try_from(self.0.saturating_sub(now.micros())).unwrap_or(0)
+        let owed: u64 = self.buckets.iter().map(|bucket| bucket.owed(now)).sum();
+        let under_way = self.under_way.iter().sum();
+        worth(under_way, u32::try_from(owed / 60_000_000).unwrap_or(u32::MAX), 0)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_burst_and_then_an_even_rate() {
-        let rules = AddressRules { per_second: 20, burst: 40 };
-        let at = |millis: i64| Timestamp::from_micros(1_000_000_000 + millis * 1000);
-        let mut requests = Requests::default();
-        let taken = |requests: &mut Requests, millis, tries| {
-            (0..tries).filter(|_| requests.count(rules, at(millis)).is_ok()).count()
-        };
-        assert_eq!(taken(&mut requests, 0, 100), 40);
-        assert_eq!(requests.count(rules, at(0)), Err(Duration::from_millis(50)));
-        assert_eq!(taken(&mut requests, 1000, 100), 20);
-        assert_eq!(taken(&mut requests, 60_000, 100), 40, "a pause fills the burst, no more");
-        assert_eq!(taken(&mut requests, 30_000, 1), 0, "a clock that went back");
-        assert_eq!(taken(&mut requests, 31_000, 100), 20, "holds nobody longer than a burst");
-    }
 
     #[test]
     fn one_address_of_ipv4_and_one_network_of_ipv6() {

@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 use super::request::{AuditPage, Request, UserSet};
 use crate::domain::audit::{Actor, AuditRecord, ChainLink};
 use crate::domain::key::KeyUse;
-use crate::domain::network::Network;
 use crate::domain::secret::{Password, SecretBytes};
 use crate::domain::session::{EndReason, Session, SessionId};
 use crate::domain::time::Timestamp;
@@ -74,7 +73,7 @@ async fn user(services: &Services, request: Request) -> Result<Value> {
         Request::UserShow { name } => {
             let mut shown = show_user(&users.find(&name).await?);
             if let Value::Object(fields) = &mut shown {
-                fields.insert("held_back".to_owned(), show_held(services, &name));
+                fields.insert("held_back".to_owned(), show_lockouts(services, &name));
             }
             Ok(shown)
         }
@@ -179,17 +178,18 @@ fn show_record(record: &AuditRecord) -> Value {
     Value::Object(shown)
 }
 
-/// From where a user is held back, and until when; and failures that may yet lead to it.
-fn show_held(services: &Services, name: &str) -> Value {
-    let now = services.parts.clock.now();
-    let mut held = services.users.held(name);
-    held.sort_by_key(|held| (std::cmp::Reverse(held.until), held.network.map(Network::number)));
-    held.iter()
-        .map(|held| {
+/// From where attempts for a user wait, and until when; and failures that may yet lead to it.
+fn show_lockouts(services: &Services, name: &str) -> Value {
+    let now = services.parts.clock.steady();
+    let mut entries = services.users.lockouts(name);
+    entries.sort_by_key(|entry| (std::cmp::Reverse(entry.until), entry.scope));
+    entries
+        .iter()
+        .map(|entry| {
             json!({
-                "network": held.network.map_or("everywhere".to_owned(), |n| n.to_string()),
-                "failures": held.failures,
-                "until": (held.until > now).then(|| held.until.iso8601()),
+                "network": entry.scope.to_string(),
+                "failures": entry.failures,
+                "until": (entry.until > now).then(|| entry.until.iso8601()),
             })
         })
         .collect()

@@ -53,7 +53,7 @@ pub(super) async fn send(config: &Config, request: Request) -> Result<Value> {
                 "there is no database at {path}: name its folder with --data, or set database.url"
             );
         }
-        match crate::app::open(config.clone(), Arc::new(SystemClock)).await {
+        match crate::app::open(config.clone(), Arc::new(SystemClock::default())).await {
             Ok(services) => {
                 if new {
                     eprintln!("passmint: there was no database at {path}: made one.");

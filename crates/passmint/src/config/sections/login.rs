@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{HOUR, MINUTE, SECOND};
 use crate::config::reader::Reader;
 use crate::domain::password::{Blocklist, RECOMMENDED_LENGTH};
-use crate::throttle::{AccountRules, AddressRules};
+use crate::throttle::{Ladder, LoginRules, Rate};
 
 /// Logins.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,12 +36,16 @@ impl Login {
 pub struct Throttle {
     /// Whether anybody is throttled.
     pub enabled: bool,
-    /// Failures of an account from one network before anything is held back.
+    /// Failures of a username from one network before attempts wait.
     pub free_failures: u32,
-    /// The longest wait after a failure from one network.
+    /// Failures of a username from one neighbourhood before attempts wait.
+    pub neighbourhood_failures: u32,
+    /// The longest wait after a failure.
     pub longest_delay: Duration,
-    /// Failures of an account from everywhere before networks it is not known from are held back.
+    /// Failures of a username from everywhere before strangers may try once an hour only.
     pub account_failures: u32,
+    /// Failures of one network over all usernames before it may try once a minute only.
+    pub network_failures: u32,
     /// Requests of one address to one endpoint, a second.
     pub requests_per_second: u32,
     /// The same, at once.
@@ -53,26 +57,29 @@ impl Throttle {
         Self {
             enabled: r.switch("throttle.enabled", true),
             free_failures: r.number("throttle.free_failures", 5, (1, 100)),
+            neighbourhood_failures: r.number("throttle.neighbourhood_failures", 20, (1, 10_000)),
             longest_delay: r.duration("throttle.longest_delay", 15 * MINUTE, (SECOND, HOUR)),
             account_failures: r.number("throttle.account_failures", 100, (5, 100_000)),
+            network_failures: r.number("throttle.network_failures", 100, (5, 100_000)),
             requests_per_second: r.number("throttle.requests_per_second", 20, (1, 1_000_000)),
             burst: r.number("throttle.burst", 40, (1, 1_000_000)),
         }
     }
 
-    /// The rules of failures.
-    pub fn account_rules(&self) -> AccountRules {
-        AccountRules {
-            free: self.free_failures,
-            longest_delay: self.longest_delay,
+    /// The rules of failed logins.
+    pub fn login_rules(&self) -> LoginRules {
+        let longest_delay = self.longest_delay;
+        LoginRules {
+            network: Ladder { free: self.free_failures, longest_delay },
+            neighbourhood: Ladder { free: self.neighbourhood_failures, longest_delay },
             everywhere: self.account_failures,
-            interval: HOUR,
+            all_users: Rate { burst: self.network_failures, every: MINUTE },
         }
     }
 
-    /// The rules of requests.
-    pub fn address_rules(&self) -> AddressRules {
-        AddressRules { per_second: self.requests_per_second, burst: self.burst }
+    /// The rate of requests from one network to one endpoint.
+    pub fn request_rate(&self) -> Rate {
+        Rate { burst: self.burst, every: SECOND / self.requests_per_second.max(1) }
     }
 }
 

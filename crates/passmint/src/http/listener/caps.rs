@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use rustix::process::{Resource, getrlimit};
 
 use crate::config::Server;
-use crate::domain::network::Source;
+use crate::domain::network::Network;
 use crate::telemetry::Metrics;
 
 /// File descriptors that connections do not get: the store's files, and the other listener's
@@ -36,13 +36,13 @@ pub(super) struct Caps {
 #[derive(Default)]
 struct Open {
     all: u32,
-    of_source: HashMap<Source, u32>,
+    of_source: HashMap<Network, u32>,
 }
 
 /// A connection that counts for as long as this lives.
 pub(super) struct Counted {
     caps: Caps,
-    source: Source,
+    source: Network,
 }
 
 impl Caps {
@@ -55,7 +55,7 @@ impl Caps {
     pub(super) fn admit(&self, peer: IpAddr, server: &Server) -> Option<Counted> {
         let peer = peer.to_canonical();
         let trusted = server.trusted_proxies.iter().any(|network| network.contains(&peer));
-        let source = Source::of(peer);
+        let source = Network::of(peer);
         let limits = &server.limits;
         let most = limits.connections.min(room_for_connections());
         let mut open = self.open.lock();

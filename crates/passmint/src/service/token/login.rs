@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::issue::Issuer;
-use super::repeat::{Digest, Granted, Repeats};
+use super::repeat::Granted;
 use super::{Pair, TokenService};
 use crate::crypto::hasher::Verification;
 use crate::crypto::random;
@@ -13,11 +13,12 @@ use crate::domain::secret::{Password, PasswordHash};
 use crate::domain::session::SessionId;
 use crate::domain::time::Timestamp;
 use crate::domain::user::{UserId, Username};
-use crate::service::throttle::NotAdmitted;
+use crate::service::credential_digest::Digest;
+use crate::service::throttle::{Attempted, NotAdmitted};
 use crate::service::{Failure, Shed};
 use crate::store::{Lineage, StartSession};
 use crate::telemetry::LoginOutcome;
-use crate::throttle::{Door, Throttled};
+use crate::throttle::{Admitted, Door, Throttled};
 
 /// A login.
 #[derive(Debug)]
@@ -90,21 +91,33 @@ impl TokenService {
     async fn try_login(&self, login: Login) -> Result<Pair, LoginError> {
         let parts = &self.parts;
         let name = Username::canonical(&login.username);
-        // Until its outcome is told, a try counts as none: what is shed or fails costs nobody a try.
-        let attempt = parts.admit_password(Door::TokenAuth, &name, login.address).await?;
+        let attempted = Attempted {
+            door: Door::TokenAuth,
+            name: &name,
+            password: &login.password,
+            address: login.address,
+            user_agent: &login.user_agent,
+        };
+        // An attempt counts only once its outcome is recorded: what is shed or fails costs nobody one.
+        let admitted = parts.admit_password(attempted).await?;
+        let succeeded = |admitted: Option<Admitted<'_>>| {
+            if let Some(admitted) = admitted {
+                admitted.succeeded(parts.clock.steady());
+            }
+        };
         let repeat = self.repeat(&name, &login.password)?;
         if let Some(pair) = self.begin_again(&login, repeat).await? {
-            attempt.succeeded(parts.clock.now());
+            succeeded(admitted);
             return Ok(pair);
         }
         let refusal = match self.check(&name, &login).await? {
             Ok(right) => {
                 let granted = right.granted;
                 if let Some(pair) = self.begin(&login, right).await? {
-                    attempt.succeeded(parts.clock.now());
-                    if let Some((repeats, digest)) = repeat {
+                    succeeded(admitted);
+                    if let Some(digest) = repeat {
                         let window = parts.settings.load().login.repeat_window;
-                        repeats.remember(digest, granted, parts.clock.now().plus(window));
+                        self.repeats.remember(digest, granted, parts.clock.steady().plus(window));
                     }
                     return Ok(pair);
                 }
@@ -112,45 +125,35 @@ impl TokenService {
             }
             Err(refusal) => refusal,
         };
-        let held_until = attempt.failed(parts.clock.now());
-        self.note_refusal(&name, &refusal, held_until);
+        let waits_until = admitted.and_then(|admitted| admitted.failed(parts.clock.steady()));
+        self.note_refusal(&name, &refusal, waits_until);
         Err(LoginError::Refused)
     }
 
-    /// Where a repeat of these credentials would be remembered; `None` where repeats are not wanted.
-    fn repeat(
-        &self,
-        name: &Username,
-        password: &Password,
-    ) -> Result<Option<(&Repeats, Digest)>, Failure> {
+    /// Under what a repeat of these credentials is remembered; `None` where repeats are not wanted.
+    fn repeat(&self, name: &Username, password: &Password) -> Result<Option<Digest>, Failure> {
         if self.parts.settings.load().login.repeat_window.is_zero() {
             return Ok(None);
         }
-        let repeats = if let Some(repeats) = self.repeats.get() {
-            repeats
-        } else {
-            let new = Repeats::new().map_err(Failure::internal)?;
-            self.repeats.get_or_init(|| new)
-        };
-        Ok(Some((repeats, repeats.digest(name, password))))
+        Ok(Some(self.parts.credential_digests()?.credentials(name, password)))
     }
 
     /// Begins a session for credentials that were right a moment ago.
     async fn begin_again(
         &self,
         login: &Login,
-        repeat: Option<(&Repeats, Digest)>,
+        repeat: Option<Digest>,
     ) -> Result<Option<Pair>, Failure> {
-        let Some((repeats, digest)) = repeat else {
+        let Some(digest) = repeat else {
             return Ok(None);
         };
-        let Some(granted) = repeats.find(&digest, self.parts.clock.now()) else {
+        let Some(granted) = self.repeats.find(&digest, self.parts.clock.steady()) else {
             return Ok(None);
         };
         let pair = self.begin(login, Right { granted, rehash: None, repeat: true }).await?;
         if pair.is_none() {
             // The user was disabled or got another password: from here on as if it were no repeat.
-            repeats.forget(&digest);
+            self.repeats.forget(&digest);
         }
         Ok(pair)
     }
@@ -220,10 +223,10 @@ impl TokenService {
 
     /// Writes a refused login down. A name that is nobody's may be a mistyped password: of those only
     /// a keyed digest is kept.
-    fn note_refusal(&self, name: &Username, refusal: &Refusal, held_until: Option<Timestamp>) {
+    fn note_refusal(&self, name: &Username, refusal: &Refusal, waits_until: Option<Timestamp>) {
         let parts = &self.parts;
         let event = AuditEvent::new(AuditKind::LoginRefused).with("why", refusal.why);
-        let event = match held_until {
+        let event = match waits_until {
             Some(until) => event.with("held_back_until", until.iso8601()),
             None => event,
         };

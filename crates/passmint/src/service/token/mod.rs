@@ -6,7 +6,7 @@ mod refresh;
 mod repeat;
 mod verify;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use quick_cache::sync::Cache;
 
@@ -42,9 +42,7 @@ pub struct Pair {
 pub struct TokenService {
     parts: Arc<Parts>,
     known: Arc<Cache<[u8; 32], Arc<Verified>>>,
-    /// Made by the first login that wants it: the first randomness of a process takes some 60 ms, and
-    /// most servers never need this.
-    repeats: Arc<OnceLock<Repeats>>,
+    repeats: Arc<Repeats>,
 }
 
 impl TokenService {

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 pub use import::{ImportOutcome, ImportedUser, check_import};
 
-use super::throttle::NotAdmitted;
+use super::throttle::{Attempted, NotAdmitted};
 use super::{Failure, Parts, Shed};
 use crate::crypto::hasher::{Turn, Verification};
 use crate::crypto::random;
@@ -16,7 +16,7 @@ use crate::domain::audit::{Actor, AuditEvent, AuditKind, By};
 use crate::domain::password::{WeakPassword, check_new_password};
 use crate::domain::secret::Password;
 use crate::domain::session::SessionId;
-use crate::domain::throttle::Held;
+use crate::domain::throttle::LockoutEntry;
 use crate::domain::user::{BadClaim, BadUsername, User, UserId, Username};
 use crate::store::{Added, NewUser, PasswordChange, UserChange};
 use crate::throttle::{Door, Throttled};
@@ -166,16 +166,16 @@ impl UserService {
         Ok(self.0.store.users(after.unwrap_or(UserId(i64::MIN)), limit).await?)
     }
 
-    /// From where and until when the user of that name is held back; there need be no such user.
-    pub fn held(&self, name: &str) -> Vec<Held> {
-        self.0.held(&Username::canonical(name))
+    /// The failed logins of that name that are not forgotten; there need be no such user.
+    pub fn lockouts(&self, name: &str) -> Vec<LockoutEntry> {
+        self.0.lockouts(&Username::canonical(name))
     }
 
     /// Forgets the failed logins of that name, from wherever they came.
     pub async fn unlock(&self, name: &str) -> Result<(), UserError> {
         let user = self.find(name).await?;
         let account = self.0.ring.load().account(&user.username);
-        self.0.throttle.unlock(account, self.0.clock.now());
+        self.0.throttle.unlock(account);
         self.0.keep_throttles().await;
         self.0.note(By::OPERATOR, AuditEvent::new(AuditKind::UserUnlocked).of(user.id));
         Ok(())
@@ -233,15 +233,26 @@ impl UserService {
         let credentials = found.ok_or(UserError::Refused)?;
         let by = self.0.by(Actor::User(user));
         let name = &credentials.user.username;
-        let attempt = self.0.admit_password(Door::TokenAuth, name, by.address).await?;
+        let attempted = Attempted {
+            door: Door::TokenAuth,
+            name,
+            password: &old,
+            address: by.address,
+            user_agent: "",
+        };
+        let admitted = self.0.admit_password(attempted).await?;
         let turn = self.0.turn(by.address);
         let hash = Some(credentials.hash.clone());
-        if let Verification::NoMatch = self.0.hashing.verify(old, hash, turn).await? {
-            attempt.failed(self.0.clock.now());
+        if let Verification::NoMatch = self.0.hashing.verify(old.clone(), hash, turn).await? {
+            if let Some(admitted) = admitted {
+                admitted.failed(self.0.clock.steady());
+            }
             self.0.note(by, AuditEvent::new(AuditKind::PasswordRefused).of(user));
             return Err(UserError::Refused);
         }
-        attempt.succeeded(self.0.clock.now());
+        if let Some(admitted) = admitted {
+            admitted.succeeded(self.0.clock.steady());
+        }
         self.check_password(&new, &names(&credentials.user))?;
         let hash = self.0.hashing.hash(new, turn).await?;
         let change = PasswordChange {

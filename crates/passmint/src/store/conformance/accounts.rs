@@ -3,7 +3,8 @@
 use super::*;
 use crate::domain::audit::{AuditRecord, ChainLink, follow};
 use crate::domain::network::Network;
-use crate::domain::throttle::Held;
+use crate::domain::throttle::{KnownOrigin, LockoutEntry, Scope};
+use crate::domain::time::micros;
 use crate::domain::user::ImportedId;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -47,19 +48,30 @@ async fn the_audit_log_is_one_unbroken_chain_across_failures_and_sweeps() {
 async fn what_holds_somebody_back_is_kept_and_forgotten() {
     let world = world();
     let now = world.clock.now();
-    let network = Some(Network::of("192.0.2.1".parse().unwrap()));
-    let held =
-        |account, network, failures| Held { account, network, failures, at: now, until: now };
-    let both = vec![held(u64::MAX, network, 7), held(u64::MAX, None, 100)];
-    world.store.keep_throttles(both.clone()).await.unwrap();
+    let network = Network::of("192.0.2.1".parse().unwrap());
+    let entry =
+        |scope, failures| LockoutEntry { account: u64::MAX, scope, failures, at: now, until: now };
+    let all = vec![
+        entry(Scope::Network(network), 7),
+        entry(Scope::Neighbourhood(network.neighbourhood()), 8),
+        entry(Scope::Everywhere, 100),
+    ];
+    world.store.keep_throttles(all.clone()).await.unwrap();
     let mut kept = world.store.throttles().await.unwrap();
-    kept.sort_by_key(|held| held.failures);
-    assert_eq!(kept, both);
-    world.store.keep_throttles(vec![held(u64::MAX, network, 0)]).await.unwrap();
-    assert_eq!(world.store.throttles().await.unwrap(), both[1..]);
-    assert_eq!(world.store.forget_throttles(now).await.unwrap(), 0);
-    let later = now.plus(MINUTE);
-    assert_eq!(world.store.forget_throttles(later).await.unwrap(), 1);
+    kept.sort_by_key(|entry| entry.failures);
+    assert_eq!(kept, all);
+    world.store.keep_throttles(vec![entry(Scope::Network(network), 0)]).await.unwrap();
+    assert_eq!(world.store.throttles().await.unwrap().len(), 2);
+    assert_eq!(world.store.forget_throttles(MINUTE).await.unwrap(), 0);
+    // A clock that is set forwards forgets nothing, nor does time that passes under one set back.
+    world.clock.step(micros(MINUTE * 2));
+    assert_eq!(world.store.forget_throttles(MINUTE).await.unwrap(), 0);
+    assert!(world.store.throttles().await.unwrap().iter().all(|e| e.at == world.clock.now()));
+    world.clock.step(-micros(MINUTE * 4));
+    world.clock.advance(MINUTE * 2);
+    assert_eq!(world.store.forget_throttles(MINUTE).await.unwrap(), 0);
+    world.clock.step(micros(MINUTE * 2));
+    assert_eq!(world.store.forget_throttles(MINUTE).await.unwrap(), 2);
     assert_eq!(world.store.throttles().await.unwrap(), []);
 }
 
@@ -73,20 +85,23 @@ async fn a_user_is_known_from_where_it_has_logged_in() {
     world.start_session(from).await.unwrap();
     let knows = async |name: &str, of: &str, since| {
         let network = Network::of(of.parse().unwrap());
-        world.store.knows_network(Username::canonical(name), network, since).await.unwrap()
+        world.store.knows_origin(Username::canonical(name), network, since).await.unwrap()
     };
-    assert!(knows("asha", "192.0.2.200", before).await);
-    assert!(!knows("asha", "192.0.3.9", before).await);
-    assert!(!knows("nobody", "192.0.2.9", before).await);
-    assert!(!knows("asha", "192.0.2.9", before.plus(MINUTE)).await);
-    for number in 2..=70 {
+    let origin = |network, neighbourhood| KnownOrigin { network, neighbourhood };
+    assert_eq!(knows("asha", "192.0.2.9", before).await, origin(true, true));
+    assert_eq!(knows("asha", "192.0.2.200", before).await, origin(false, true));
+    assert_eq!(knows("asha", "192.0.3.9", before).await, origin(false, false));
+    assert_eq!(knows("nobody", "192.0.2.9", before).await, origin(false, false));
+    assert_eq!(knows("asha", "192.0.2.9", before.plus(MINUTE)).await, origin(false, false));
+    for number in 2..=257_u16 {
         world.clock.advance(MINUTE);
-        let other = address(&format!("10.0.{number}.1"));
-        let from = StartSession { address: other, ..world.start_of(user, number) };
+        let other = address(&format!("10.{}.{}.1", number / 256, number % 256));
+        let from = StartSession { address: other, ..world.start_of(user, number.to_le_bytes()[0]) };
         world.start_session(from).await.unwrap();
     }
-    assert!(!knows("asha", "192.0.2.9", before).await, "of very many the oldest goes");
-    assert!(knows("asha", "10.0.70.1", before).await);
+    let oldest = knows("asha", "192.0.2.9", before).await;
+    assert_eq!(oldest, origin(false, false), "of very many the oldest goes");
+    assert_eq!(knows("asha", "10.0.70.1", before).await, origin(true, true));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -35,10 +35,11 @@ use reader::Readers;
 use writer::{RunningTime, Writer};
 
 /// The schema, step by step; the database's `user_version` counts the steps it has taken.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     FIRST_SCHEMA,
     include_str!("../../../migrations/sqlite/0002_throttle_audit_import.sql"),
     include_str!("../../../migrations/sqlite/0003_session_count.sql"),
+    include_str!("../../../migrations/sqlite/0004_lockouts.sql"),
 ];
 
 /// The first step; the bench harness builds its bare table from it.
@@ -85,6 +86,7 @@ pub enum OpenError {
 pub struct SqliteStore {
     writer: Writer,
     readers: Readers,
+    running_time: RunningTime,
     clock: Arc<dyn Clock>,
     /// Ends with the store, after the writer.
     _checkpointer: Checkpointer,
@@ -102,7 +104,7 @@ impl SqliteStore {
         let wrap = |cause| OpenError::Sqlite { path: path.clone(), cause };
         let mut connection = connect(&path).map_err(wrap)?;
         migrate(&mut connection, &path)?;
-        let running_time = RunningTime::load(&connection).map_err(wrap)?;
+        let running_time = RunningTime::load(&connection, &*clock).map_err(wrap)?;
         let io = |cause| OpenError::Io { path: path.clone(), cause };
         let readers_sink = Arc::clone(&sink);
         let writer =
@@ -110,7 +112,7 @@ impl SqliteStore {
         let checkpointer =
             Checkpointer::start(connect(&path).map_err(wrap)?, writer.commits()).map_err(io)?;
         let readers = Readers::open(&path, readers_sink).map_err(wrap)?;
-        Ok(Self { writer, readers, clock, _checkpointer: checkpointer, _lock: lock })
+        Ok(Self { writer, readers, running_time, clock, _checkpointer: checkpointer, _lock: lock })
     }
 
     /// Opens the file, migrates it, closes it: the versions before and after.

@@ -1,107 +1,147 @@
 //! The throttle's memory in SQL.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use rusqlite::{Row, params};
 
 use super::SqliteStore;
 use super::row;
 use super::writer::Write;
-use crate::domain::network::Network;
-use crate::domain::throttle::Held;
-use crate::domain::time::Timestamp;
+use crate::domain::network::{Neighbourhood, Network};
+use crate::domain::throttle::{KnownOrigin, LockoutEntry, Scope};
+use crate::domain::time::{Timestamp, micros};
 use crate::domain::user::{UserId, Username};
 use crate::store::{StoreError, ThrottleStore};
 
 type Sql<T> = Result<T, rusqlite::Error>;
 
-/// How the table says "from everywhere".
-const EVERYWHERE: i64 = 0;
 /// How many networks are remembered of one user.
-const NETWORKS_PER_USER: u32 = 64;
+const NETWORKS_PER_USER: u32 = 256;
 /// How old a note of a network may get before it is written anew, in microseconds: an hour. A login
 /// from the same place again and again writes it once.
 const NOTE_AGAIN_AFTER: i64 = 3_600_000_000;
 
 #[async_trait]
 impl ThrottleStore for SqliteStore {
-    async fn keep_throttles(&self, changed: Vec<Held>) -> Result<(), StoreError> {
+    async fn keep_throttles(&self, changed: Vec<LockoutEntry>) -> Result<(), StoreError> {
         self.writer.write(move |write| changed.iter().try_for_each(|kept| keep(write, kept))).await
     }
 
-    async fn throttles(&self) -> Result<Vec<Held>, StoreError> {
+    async fn throttles(&self) -> Result<Vec<LockoutEntry>, StoreError> {
+        let (now, running_time) = (self.clock.now(), self.running_time.now(&*self.clock));
         self.readers
-            .read(|db| {
-                db.prepare_cached("SELECT account, network, failures, at, until FROM throttle")?
-                    .query_map([], kept)?
-                    .collect()
+            .read(move |db| {
+                db.prepare_cached(
+                    "SELECT account, scope, place, failures, until, \
+                     max(at, ?1 - max(?2 - running_time, 0)) FROM lockout",
+                )?
+                .query_map(params![now.micros(), running_time], kept)?
+                .collect()
             })
             .await
     }
 
-    async fn forget_throttles(&self, before: Timestamp) -> Result<u64, StoreError> {
+    async fn forget_throttles(&self, keep: Duration) -> Result<u64, StoreError> {
+        let keep = micros(keep);
         self.writer
             .write(move |write| {
                 let deleted = write
                     .db
                     .prepare_cached(
-                        "DELETE FROM throttle WHERE (account, network) IN \
-                         (SELECT account, network FROM throttle WHERE at < ?1 LIMIT 1000)",
+                        "DELETE FROM lockout WHERE (account, scope, place) IN \
+                         (SELECT account, scope, place FROM lockout INDEXED BY lockout_at \
+                         WHERE at < ?1 AND running_time < ?2 LIMIT 1000)",
                     )?
-                    .execute([before.micros()])?;
+                    .execute([write.now.micros() - keep, write.running_time - keep])?;
                 Ok(deleted as u64)
             })
             .await
     }
 
-    async fn knows_network(
+    async fn knows_origin(
         &self,
         name: Username,
         network: Network,
         since: Timestamp,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<KnownOrigin, StoreError> {
+        let neighbourhood = network.neighbourhood().networks();
+        let [first, last] = [neighbourhood.start(), neighbourhood.end()].map(|n| n.cast_signed());
         self.readers
             .read(move |db| {
                 db.prepare_cached(
-                    "SELECT EXISTS (SELECT 1 FROM login_network WHERE network = ?2 \
-                     AND last_at >= ?3 AND user_id = (SELECT id FROM user WHERE username = ?1))",
+                    "SELECT count(*) > 0, coalesce(max(network = ?2), 0) FROM login_network \
+                     WHERE user_id = (SELECT id FROM user WHERE username = ?1) \
+                     AND network BETWEEN ?3 AND ?4 AND last_at >= ?5",
                 )?
                 .query_row(
-                    params![name.as_str(), network.number().cast_signed(), since.micros()],
-                    |row| row.get(0),
+                    params![
+                        name.as_str(),
+                        network.number().cast_signed(),
+                        first,
+                        last,
+                        since.micros()
+                    ],
+                    |row| Ok(KnownOrigin { neighbourhood: row.get(0)?, network: row.get(1)? }),
                 )
             })
             .await
     }
 }
 
-fn keep(write: &Write<'_>, kept: &Held) -> Sql<()> {
+/// How the table calls a scope, and the number of its place.
+fn columns(scope: Scope) -> (&'static str, i64) {
+    match scope {
+        Scope::Everywhere => ("everywhere", 0),
+        Scope::Neighbourhood(neighbourhood) => {
+            ("neighbourhood", neighbourhood.number().cast_signed())
+        }
+        Scope::Network(network) => ("network", network.number().cast_signed()),
+    }
+}
+
+fn keep(write: &Write<'_>, kept: &LockoutEntry) -> Sql<()> {
     let account = kept.account.cast_signed();
-    let network = kept.network.map_or(EVERYWHERE, |network| network.number().cast_signed());
+    let (scope, place) = columns(kept.scope);
     if kept.failures == 0 {
         return write
             .db
-            .prepare_cached("DELETE FROM throttle WHERE account = ?1 AND network = ?2")?
-            .execute([account, network])
+            .prepare_cached("DELETE FROM lockout WHERE account = ?1 AND scope = ?2 AND place = ?3")?
+            .execute(params![account, scope, place])
             .map(drop);
     }
     write
         .db
         .prepare_cached(
-            "INSERT OR REPLACE INTO throttle (account, network, failures, at, until) \
-             VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT OR REPLACE INTO lockout \
+             (account, scope, place, failures, at, until, running_time) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?
-        .execute(params![account, network, kept.failures, kept.at.micros(), kept.until.micros()])
+        .execute(params![
+            account,
+            scope,
+            place,
+            kept.failures,
+            kept.at.micros(),
+            kept.until.micros(),
+            write.running_time
+        ])
         .map(drop)
 }
 
-fn kept(row: &Row<'_>) -> Sql<Held> {
-    let network: i64 = row.get(1)?;
-    Ok(Held {
+fn kept(row: &Row<'_>) -> Sql<LockoutEntry> {
+    let scope: String = row.get(1)?;
+    let place = row.get::<_, i64>(2)?.cast_unsigned();
+    Ok(LockoutEntry {
         account: row.get::<_, i64>(0)?.cast_unsigned(),
-        network: (network != EVERYWHERE).then(|| Network::from_number(network.cast_unsigned())),
-        failures: row.get(2)?,
-        at: row::time(row, 3)?,
+        scope: match scope.as_str() {
+            "network" => Scope::Network(Network::from_number(place)),
+            "neighbourhood" => Scope::Neighbourhood(Neighbourhood::from_number(place)),
+            _ => Scope::Everywhere,
+        },
+        failures: row.get(3)?,
         until: row::time(row, 4)?,
+        at: row::time(row, 5)?,
     })
 }
 

@@ -29,24 +29,28 @@ const MAX_QUEUED: usize = 4096;
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Time that servers on this database have spent running, in microseconds: the base is kept in the
-/// database, the rest is counted by the monotonic clock. No clock step moves it.
+/// database, the rest is counted by the steady clock. No clock step moves it.
+#[derive(Clone, Copy)]
 pub(super) struct RunningTime {
     base: i64,
-    started: Instant,
+    started: Timestamp,
 }
 
 impl RunningTime {
-    pub(super) fn load(connection: &Connection) -> Result<Self, rusqlite::Error> {
+    pub(super) fn load(
+        connection: &Connection,
+        clock: &dyn Clock,
+    ) -> Result<Self, rusqlite::Error> {
         let base = connection.query_row(
             "SELECT value FROM meta WHERE name = 'running_time'",
             [],
             |row| row.get(0),
         )?;
-        Ok(Self { base, started: Instant::now() })
+        Ok(Self { base, started: clock.steady() })
     }
 
-    fn now(&self) -> i64 {
-        self.base.saturating_add(micros(self.started.elapsed()))
+    pub(super) fn now(&self, clock: &dyn Clock) -> i64 {
+        self.base.saturating_add(micros(clock.steady().since(self.started)))
     }
 }
 
@@ -385,7 +389,7 @@ impl Batches {
             let succeeded = job.run(&mut Write {
                 db: &self.connection,
                 now: self.clock.now(),
-                running_time: self.running_time.now(),
+                running_time: self.running_time.now(&*self.clock),
                 done: &mut *done,
             });
             match (alone, succeeded) {
