@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result};
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio::sync::{RwLock, watch};
+use tokio_util::task::TaskTracker;
 
 use crate::admin::{self, AllowedHosts};
 use crate::clock::{Clock, TurnableClock};
@@ -64,6 +65,7 @@ pub async fn open(config: Config, clock: Arc<dyn Clock>) -> Result<Services> {
         keys_in_use: RwLock::new(()),
         metrics: Arc::clone(&metrics),
         digests: OnceLock::new(),
+        detached: TaskTracker::new(),
     });
     parts.throttle.restore(&parts.store.throttles().await?, parts.clock.steady());
     Ok(Services {
@@ -209,6 +211,7 @@ impl Server {
             listener(self.public, self.tls, public).serve(stop.clone()),
             listener(self.admin, Tls::default(), admin).serve(stop),
         );
+        finish_detached(&self.services.parts.detached).await;
         drain.abort();
         maintenance.abort();
         self.services.parts.keep_throttles().await;
@@ -221,6 +224,15 @@ impl Server {
     /// The TLS side, for reloading.
     pub fn tls(&self) -> Tls {
         self.tls.clone()
+    }
+}
+
+/// Waits for work whose clients have gone away: what they tried is still to be counted.
+async fn finish_detached(detached: &TaskTracker) {
+    const LONGEST: Duration = Duration::from_secs(5);
+    detached.close();
+    if tokio::time::timeout(LONGEST, detached.wait()).await.is_err() {
+        tracing::warn!(left = detached.len(), "some work was not finished in time and is cut off");
     }
 }
 

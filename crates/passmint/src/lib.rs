@@ -18,6 +18,8 @@ pub mod throttle;
 
 pub mod service;
 
+pub mod watchdog;
+
 pub mod admin;
 pub mod http;
 

@@ -15,6 +15,7 @@ use crate::domain::password::RECOMMENDED_LENGTH;
 use crate::http::listener::{Tls, room_for_connections};
 use crate::service::Services;
 use crate::telemetry::{self, LogLevel, Telemetry, Traces};
+use crate::watchdog;
 
 pub(super) async fn run(sources: &Sources) -> Result<()> {
     let config = Config::load(sources)?;
@@ -50,6 +51,7 @@ impl Running {
         telemetry: Telemetry,
     ) -> Result<Self> {
         let Telemetry { log, traces } = telemetry;
+        watchdog::start().context("cannot start the watchdog")?;
         raise_descriptor_limit(services.settings.load().server.limits.connections);
         let socket = services.settings.load().database.socket();
         let control = tokio::spawn(ControlSocket::bind(&socket)?.serve(services.clone()));

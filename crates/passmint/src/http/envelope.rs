@@ -19,6 +19,7 @@ use axum::http::header::{
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
+use tokio_util::sync::CancellationToken;
 use tower_service::Service as _;
 use tracing::Instrument as _;
 
@@ -157,13 +158,24 @@ impl Enveloped {
         let cors = Cors::of(&request, &config);
         let span = request_span(|| incoming(&request, route, &id), config.otlp.sample_percent);
         let http1 = request.version() <= Version::HTTP_11;
+        let client_gone = CancellationToken::new();
         let context = RequestContext {
             id: id.to_str().unwrap_or_default().into(),
             address: client_address(peer, request.headers(), &config.server),
+            client_gone: client_gone.clone(),
         };
         drop(config);
 
-        let mut response = if span.is_none() {
+        let mut response = if route.changes_something(request.method()) {
+            // What must happen once a decision is taken does not depend on whether the client stays.
+            let _tells = client_gone.drop_guard();
+            let work = answer(route, request, router).instrument(span.clone());
+            let work = state.0.services.parts.detached.spawn(REQUEST.scope(context, work));
+            // A panic is caught inside; what is left is a runtime that ends.
+            let ended =
+                |_| ApiError::Unavailable("the server is ending".to_owned()).into_response();
+            work.await.unwrap_or_else(ended)
+        } else if span.is_none() {
             REQUEST.scope(context, answer(route, request, router)).await
         } else {
             // Apart and boxed, so that requests without a span do not carry room for one about.

@@ -222,7 +222,8 @@ impl ApiError {
         match error {
             LoginError::Refused => Self::RefusedCredentials(refused),
             LoginError::Throttled(throttled) => throttled.into(),
-            LoginError::Overloaded(shed) => Self::Overloaded(shed.retry_after),
+            LoginError::Overloaded(overloaded) => Self::Overloaded(overloaded.retry_after),
+            LoginError::ClientGone => Self::Overloaded(SHORT),
             LoginError::Failed(failure) => failure.into(),
         }
     }
@@ -235,7 +236,8 @@ impl ApiError {
             }
             UserError::Refused | UserError::Unknown => Self::RefusedCredentials(refused),
             UserError::Throttled(throttled) => throttled.into(),
-            UserError::Overloaded(shed) => Self::Overloaded(shed.retry_after),
+            UserError::Overloaded(overloaded) => Self::Overloaded(overloaded.retry_after),
+            UserError::ClientGone => Self::Overloaded(SHORT),
             UserError::Failed(failure) => failure.into(),
             other => Self::Internal(other.to_string()),
         }

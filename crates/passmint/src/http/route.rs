@@ -1,6 +1,8 @@
 //! Which route a path belongs to, as metrics and traces call it: a closed list, whatever callers
 //! send. What is served is in `router`; a test holds the two together.
 
+use axum::http::Method;
+
 use crate::telemetry::RouteClass;
 
 /// A route that is served.
@@ -45,6 +47,15 @@ impl Route {
             class: found.map_or(RouteClass::Other, |(_, class)| class),
             template: found.map(|(template, _)| template),
         }
+    }
+}
+
+impl Route {
+    /// Whether a request with that method changes something, and so is answered by a task that no
+    /// client can end (`envelope`). Verifying does not.
+    pub(super) fn changes_something(self, method: &Method) -> bool {
+        let verifies = matches!(self.class, RouteClass::TokenVerify | RouteClass::ForwardAuth);
+        !verifies && !method.is_safe()
     }
 }
 

@@ -16,12 +16,13 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use tokio::sync::RwLock;
+use tokio_util::task::TaskTracker;
 
 pub use credential_digest::CredentialDigests;
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::crypto::hasher::{HashingPool, Overloaded};
+use crate::crypto::hasher::HashingPool;
 use crate::crypto::key_ring::KeyRing;
 use crate::revocation::RevocationView;
 use crate::store::{Store, StoreError};
@@ -54,6 +55,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// Recognises credentials.
     pub digests: OnceLock<CredentialDigests>,
+    /// Work that no client can end: a stopping server waits for it.
+    pub detached: TaskTracker,
 }
 
 /// All services; cheap to clone.
@@ -103,6 +106,3 @@ impl From<StoreError> for Failure {
         }
     }
 }
-
-/// A password could not be checked or hashed now.
-pub type Shed = Overloaded;

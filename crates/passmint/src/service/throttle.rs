@@ -3,12 +3,15 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
 use super::{Failure, Parts};
 use crate::crypto::hasher::Turn;
 use crate::domain::network::Network;
 use crate::domain::secret::Password;
 use crate::domain::throttle::{LockoutEntry, Scope};
 use crate::domain::user::Username;
+use crate::telemetry::REQUEST;
 use crate::throttle::{
     Admission, Admitted, Door, FORGOTTEN_AFTER, LoginAttempt, Presented, Rule, Throttled,
 };
@@ -22,6 +25,9 @@ pub enum NotAdmitted {
     /// Too many attempts.
     #[error(transparent)]
     Throttled(#[from] Throttled),
+    /// Its client went away.
+    #[error("the client went away")]
+    ClientGone,
     /// The store could not be asked, or a fault.
     #[error(transparent)]
     Failed(#[from] Failure),
@@ -45,6 +51,11 @@ pub struct Attempted<'a> {
 /// Requests without an address count together.
 fn or_nowhere(address: Option<IpAddr>) -> IpAddr {
     address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+}
+
+/// Says that the client of the current request went away; outside of one, never.
+fn client_gone() -> CancellationToken {
+    REQUEST.try_with(|request| request.client_gone.clone()).unwrap_or_default()
 }
 
 impl Parts {
@@ -88,6 +99,7 @@ impl Parts {
             self.metrics.throttled(door, throttled.rule);
             Err(throttled.into())
         };
+        let client_gone = client_gone();
         let mut waited = None;
         while tokio::time::Instant::now() < deadline {
             let admission = self.throttle.admit(&attempt, &rules, self.clock.steady());
@@ -101,7 +113,11 @@ impl Parts {
                     attempt.known = Some(known.await.map_err(Failure::from)?);
                 }
                 Admission::Wait(mut waiting) => {
-                    drop(tokio::time::timeout_at(deadline, waiting.freed()).await);
+                    tokio::select! {
+                        () = waiting.freed() => {}
+                        () = tokio::time::sleep_until(deadline) => {}
+                        () = client_gone.cancelled() => return Err(NotAdmitted::ClientGone),
+                    }
                     waited = Some(waiting);
                     // Whatever the tables say, other tasks of this worker go on.
                     tokio::task::yield_now().await;
@@ -114,7 +130,8 @@ impl Parts {
     /// Whose turn at hashing a request from there is.
     pub fn turn(&self, address: Option<IpAddr>) -> Turn {
         let network = Network::of(or_nowhere(address));
-        Turn { network, max_wait: self.settings.load().login.max_wait }
+        let max_wait = self.settings.load().login.max_wait;
+        Turn { network, max_wait, client_gone: client_gone() }
     }
 
     /// The failed logins of a username that are not forgotten.

@@ -28,7 +28,7 @@ labels!(
     /// How a login ended.
     LoginOutcome {
         Granted = "granted", Refused = "refused", Throttled = "throttled",
-        Overloaded = "overloaded", Failed = "failed"
+        Overloaded = "overloaded", ClientGone = "client_gone", Failed = "failed"
     }
 );
 labels!(

@@ -19,6 +19,8 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Registry, registry, reload};
 
+use tokio_util::sync::CancellationToken;
+
 use super::trace::Traces;
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Log, LogFormat};
@@ -30,6 +32,8 @@ pub struct RequestContext {
     pub id: Arc<str>,
     /// The client's address.
     pub address: IpAddr,
+    /// Says that the client went away. What it asked for is only given up where nothing has begun.
+    pub client_gone: CancellationToken,
 }
 
 tokio::task_local! {

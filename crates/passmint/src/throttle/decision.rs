@@ -148,9 +148,10 @@ impl View {
         rules: &LoginRules,
         now: Timestamp,
     ) -> Option<Throttled> {
-        let neighbourhood = match known.network {
-            true => Duration::ZERO,
-            false => self.neighbourhood.failures.wait(&rules.neighbourhood, now),
+        let neighbourhood = if known.network {
+            Duration::ZERO
+        } else {
+            self.neighbourhood.failures.wait(&rules.neighbourhood, now)
         };
         let account = match place {
             Place::Wait(left) if !known.neighbourhood => left,

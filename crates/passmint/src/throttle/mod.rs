@@ -3,7 +3,8 @@
 //!
 //! `decision` has the rules of failed logins as one pure decision over values; `failures`, `account`,
 //! `address` and `bucket` are its parts, `recent` the credentials that pass, `table` the memory they
-//! share (fixed, whatever an attacker invents), `waiting` who waits for attempts under way. Unknown
+//! share (fixed, whatever an attacker invents), `attempt` an attempt that is under way or waits,
+//! `waiting` the queues of the latter, `lockouts` what is shown, kept and unlocked. Unknown
 //! usernames are counted like known ones. Only `service` calls this module; it reads no clock and no
 //! store. What must survive a restart is handed out by [`Throttle::changed`] and taken back by
 //! [`Throttle::restore`].
@@ -13,9 +14,11 @@
 
 mod account;
 mod address;
+mod attempt;
 mod bucket;
 mod decision;
 mod failures;
+mod lockouts;
 mod recent;
 mod table;
 mod waiting;
@@ -27,8 +30,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use crate::domain::network::{Neighbourhood, Network};
-use crate::domain::throttle::{KnownOrigin, LockoutEntry, Scope};
+use crate::domain::network::Network;
+use crate::domain::throttle::{KnownOrigin, Scope};
 use crate::domain::time::Timestamp;
 
 use account::AccountFailures;
@@ -40,6 +43,7 @@ use recent::Recent;
 use table::Table;
 use waiting::Waiters;
 
+pub use attempt::{Admitted, Waiting};
 pub use bucket::Rate;
 pub use decision::LoginRules;
 pub use failures::{FORGOTTEN_AFTER, Ladder};
@@ -129,7 +133,7 @@ pub enum Admission<'a> {
 type Key = (u64, u64);
 
 /// What is remembered of a group of accounts.
-struct Accounts {
+struct AccountGroup {
     networks: Table<Failures>,
     neighbourhoods: Table<NeighbourhoodFailures>,
     accounts: Table<AccountFailures>,
@@ -140,22 +144,22 @@ struct Accounts {
 }
 
 /// What is remembered of a group of networks.
-struct Senders {
+struct SenderGroup {
     failures: Table<SenderFailures>,
     waiters: Waiters,
 }
 
 /// The throttle.
 pub struct Throttle {
-    accounts: [Mutex<Accounts>; SHARDS],
-    senders: [Mutex<Senders>; SHARDS],
+    accounts: [Mutex<AccountGroup>; SHARDS],
+    senders: [Mutex<SenderGroup>; SHARDS],
     logins: [Mutex<Table<Bucket>>; SHARDS],
     refreshes: [Mutex<Table<Bucket>>; SHARDS],
 }
 
 impl Default for Throttle {
     fn default() -> Self {
-        let accounts = || Accounts {
+        let accounts = || AccountGroup {
             networks: Table::new(NETWORKS / SHARDS),
             neighbourhoods: Table::new(NEIGHBOURHOODS / SHARDS),
             accounts: Table::new(ACCOUNTS / SHARDS),
@@ -164,7 +168,7 @@ impl Default for Throttle {
             waiters: Waiters::default(),
         };
         let senders =
-            || Senders { failures: Table::new(SENDERS / SHARDS), waiters: Waiters::default() };
+            || SenderGroup { failures: Table::new(SENDERS / SHARDS), waiters: Waiters::default() };
         let requests = || Table::new(REQUESTS / SHARDS);
         Self {
             accounts: std::array::from_fn(|_| Mutex::new(accounts())),
@@ -233,15 +237,7 @@ impl Throttle {
         rules: &LoginRules,
         now: Timestamp,
     ) -> Admission<'_> {
-        let admitted = |places| {
-            Admission::Granted(Admitted {
-                throttle: self,
-                attempt: *attempt,
-                rules: *rules,
-                places,
-                settled: false,
-            })
-        };
+        let admitted = |places| Admission::Granted(Admitted::new(self, *attempt, *rules, places));
         let (decision, full) = self.with_view(attempt, now, |view, accounts, senders| {
             let decision = view.admit(attempt.known, rules, now);
             let full = match decision {
@@ -268,8 +264,8 @@ impl Throttle {
                     || (FullTable::Network, oneshot::channel().1),
                     |(table, freed)| (table, freed),
                 );
-                let (attempt, rules) = (*attempt, *rules);
-                Admission::Wait(Waiting { throttle: self, attempt, rules, table, freed, now })
+                let waits_in = (table, freed);
+                Admission::Wait(Waiting::new(self, *attempt, *rules, waits_in, now))
             }
         }
     }
@@ -279,7 +275,7 @@ impl Throttle {
         &self,
         attempt: &LoginAttempt,
         now: Timestamp,
-        work: impl FnOnce(&mut View, &mut Accounts, &mut Senders) -> R,
+        work: impl FnOnce(&mut View, &mut AccountGroup, &mut SenderGroup) -> R,
     ) -> R {
         let mut accounts = shard(&self.accounts, attempt.account).lock();
         let mut senders = shard(&self.senders, attempt.network.number()).lock();
@@ -309,103 +305,6 @@ impl Throttle {
         result
     }
 
-    /// The failures of an account that are not forgotten, by scope, with when the next attempt is taken.
-    pub fn lockouts(&self, account: u64, now: Timestamp) -> Vec<LockoutEntry> {
-        let mut accounts = shard(&self.accounts, account).lock();
-        let mut scopes = vec![Scope::Everywhere];
-        accounts.networks.each(|key, _| {
-            if key.0 == account {
-                scopes.push(Scope::Network(Network::from_number(key.1)));
-            }
-        });
-        accounts.neighbourhoods.each(|key, _| {
-            if key.0 == account {
-                scopes.push(Scope::Neighbourhood(Neighbourhood::from_number(key.1)));
-            }
-        });
-        let entries = scopes.into_iter().filter_map(|scope| accounts.entry(account, scope));
-        entries.filter(|entry| now.since(entry.at) < FORGOTTEN_AFTER).collect()
-    }
-
-    /// Forgets all failures of an account.
-    pub fn unlock(&self, account: u64) {
-        let mut accounts = shard(&self.accounts, account).lock();
-        let Accounts { networks, neighbourhoods, accounts: everywhere, changed, waiters, .. } =
-            &mut *accounts;
-        let mut freed = Vec::new();
-        networks.each(|key, failures| {
-            if key.0 == account {
-                failures.clear();
-                changed.insert((account, Scope::Network(Network::from_number(key.1))));
-                freed.push((FullTable::Network, key));
-            }
-        });
-        neighbourhoods.each(|key, neighbourhood| {
-            if key.0 == account {
-                let mut failures = neighbourhood.failures;
-                failures.clear();
-                *neighbourhood = NeighbourhoodFailures::restored(failures);
-                let scope = Scope::Neighbourhood(Neighbourhood::from_number(key.1));
-                changed.insert((account, scope));
-                freed.push((FullTable::Neighbourhood, key));
-            }
-        });
-        everywhere.each(|key, failures| {
-            if key.0 == account {
-                failures.clear();
-                changed.insert((account, Scope::Everywhere));
-                freed.push((FullTable::Account, key));
-            }
-        });
-        for (table, key) in freed {
-            waiters.wake_one(table, key);
-        }
-    }
-
-    /// What has changed since this was last asked and should be kept: those with no failures, that
-    /// there is nothing to keep any more.
-    pub fn changed(&self, now: Timestamp) -> Vec<LockoutEntry> {
-        let mut entries = Vec::new();
-        for shard in &self.accounts {
-            let mut accounts = shard.lock();
-            for (account, scope) in std::mem::take(&mut accounts.changed) {
-                let none = LockoutEntry { account, scope, failures: 0, at: now, until: now };
-                entries.push(accounts.entry(account, scope).unwrap_or(none));
-            }
-        }
-        entries
-    }
-
-    /// Says again what could not be kept.
-    pub fn not_kept(&self, entries: &[LockoutEntry]) {
-        for entry in entries {
-            let mut accounts = shard(&self.accounts, entry.account).lock();
-            accounts.changed.insert((entry.account, entry.scope));
-        }
-    }
-
-    /// Takes back what was kept before a restart.
-    pub fn restore(&self, kept: &[LockoutEntry], now: Timestamp) {
-        for entry in kept {
-            let LockoutEntry { account, scope, failures, at, until } = *entry;
-            let mut accounts = shard(&self.accounts, account).lock();
-            let restored = Failures::restored(failures, at, until);
-            match scope {
-                Scope::Network(network) => {
-                    accounts.networks.put((account, network.number()), restored, now);
-                }
-                Scope::Neighbourhood(neighbourhood) => {
-                    let restored = NeighbourhoodFailures::restored(restored);
-                    accounts.neighbourhoods.put((account, neighbourhood.number()), restored, now);
-                }
-                Scope::Everywhere => {
-                    let restored = AccountFailures::restored(failures, at, until);
-                    accounts.accounts.put(account_key(account), restored, now);
-                }
-            }
-        }
-    }
-
     /// How many places of its tables are in use: accounts with networks (and neighbourhoods),
     /// accounts, networks.
     pub fn entries(&self) -> [usize; 3] {
@@ -424,28 +323,7 @@ impl Throttle {
     }
 }
 
-impl Accounts {
-    /// What is remembered of an account in one scope, if there are failures.
-    fn entry(&self, account: u64, scope: Scope) -> Option<LockoutEntry> {
-        let (failures, at, until) = match scope {
-            Scope::Network(network) => {
-                let failures = self.networks.get((account, network.number()))?;
-                (failures.count, failures.at, failures.until())
-            }
-            Scope::Neighbourhood(neighbourhood) => {
-                let failures = self.neighbourhoods.get((account, neighbourhood.number()))?.failures;
-                (failures.count, failures.at, failures.until())
-            }
-            Scope::Everywhere => {
-                let failures = self.accounts.get(account_key(account))?;
-                let until = Timestamp::from_micros(failures.single_at);
-                (failures.neighbourhoods, failures.at, until)
-            }
-        };
-        let at = Timestamp::from_micros(at);
-        (failures > 0).then_some(LockoutEntry { account, scope, failures, at, until })
-    }
-
+impl AccountGroup {
     /// Whether those credentials were right from there a moment ago.
     fn recognises(&mut self, attempt: &LoginAttempt, now: Timestamp) -> bool {
         let key = attempt.key(FullTable::Network);
@@ -466,103 +344,6 @@ impl Accounts {
         for table in [FullTable::Network, FullTable::Neighbourhood, FullTable::Account] {
             self.waiters.wake_one(table, attempt.key(table));
         }
-    }
-}
-
-/// An attempt under way. Dropped without an outcome it counts as if it had not been made: its password
-/// was not looked at.
-pub struct Admitted<'a> {
-    throttle: &'a Throttle,
-    attempt: LoginAttempt,
-    rules: LoginRules,
-    places: Places,
-    settled: bool,
-}
-
-impl Admitted<'_> {
-    /// The password was wrong, or there is no such user. Returns until when the network waits now.
-    pub fn failed(mut self, now: Timestamp) -> Option<Timestamp> {
-        let (places, rules, attempt) = (self.places, self.rules, self.attempt);
-        let until = self.settle(now, |view, accounts| {
-            view.failed(&places, &rules, now);
-            accounts.changed.extend(attempt.scopes());
-            view.network.until()
-        });
-        (until > now).then_some(until)
-    }
-
-    /// The password was right. That forgives failures from there, within bounds; those from everywhere
-    /// stay: an attacker must not gain new attempts whenever the owner logs in.
-    pub fn succeeded(mut self, now: Timestamp) {
-        let (places, attempt) = (self.places, self.attempt);
-        self.settle(now, |view, accounts| {
-            let repeat = accounts.recognises(&attempt, now);
-            if view.succeeded(&places, repeat, now) {
-                let [network, neighbourhood, _] = attempt.scopes();
-                accounts.changed.extend([network, neighbourhood]);
-            }
-            accounts.remember(&attempt, now);
-        });
-    }
-
-    fn settle<R>(&mut self, now: Timestamp, work: impl FnOnce(&mut View, &mut Accounts) -> R) -> R {
-        self.settled = true;
-        let attempt = self.attempt;
-        self.throttle.with_view(&attempt, now, |view, accounts, senders| {
-            let result = work(view, accounts);
-            accounts.wake(&attempt);
-            senders.waiters.wake_one(FullTable::Sender, attempt.key(FullTable::Sender));
-            result
-        })
-    }
-}
-
-impl Drop for Admitted<'_> {
-    fn drop(&mut self) {
-        if !self.settled {
-            let places = self.places;
-            // No time passes for places that are only given back.
-            self.settle(Timestamp::from_micros(0), |view, _| view.withdrawn(&places));
-        }
-    }
-}
-
-/// An attempt that waits for a place in one table. Dropped, it passes a place that it was woken for and
-/// did not take on to the next.
-pub struct Waiting<'a> {
-    throttle: &'a Throttle,
-    attempt: LoginAttempt,
-    rules: LoginRules,
-    table: FullTable,
-    freed: oneshot::Receiver<()>,
-    now: Timestamp,
-}
-
-impl Waiting<'_> {
-    /// Resolves when a place has become free; it may be gone again.
-    pub async fn freed(&mut self) {
-        // Its queue cannot end before it does; if it did, asking again is right.
-        drop((&mut self.freed).await);
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        let Self { throttle, attempt, rules, table, now, .. } = self;
-        self.freed.close();
-        let table = *table;
-        throttle.with_view(attempt, *now, |view, accounts, senders| {
-            let room = !matches!(view.clone().admit(Some(attempt.known.unwrap_or_default()), rules, *now),
-                Decision::Wait(full) if full == table);
-            let waiters = match table {
-                FullTable::Sender => &mut senders.waiters,
-                _ => &mut accounts.waiters,
-            };
-            waiters.tidy(table, attempt.key(table));
-            if room {
-                waiters.wake_one(table, attempt.key(table));
-            }
-        });
     }
 }
 

@@ -16,6 +16,7 @@ mod clients;
 mod commands;
 mod crash;
 mod forward_auth;
+mod hang_ups;
 mod hangs;
 mod harness;
 mod keys;

@@ -20,7 +20,7 @@ use base64::alphabet::BCRYPT;
 use base64::engine::general_purpose::{GeneralPurpose, NO_PAD, STANDARD, STANDARD_NO_PAD};
 
 use super::core::{Core, CoreError};
-use crate::domain::secret::PasswordHash;
+use crate::domain::secret::{Password, PasswordHash};
 
 /// The price of an Argon2 hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -216,6 +216,11 @@ impl Scheme {
     /// What this server computes for new passwords.
     pub fn is_own(self, params: Argon2Params) -> bool {
         self == Self::Argon2id(params)
+    }
+
+    /// Whether all of a password counts: bcrypt sees its first 72 bytes, with a NUL behind the last.
+    pub(super) fn reads_all_of(self, password: &Password) -> bool {
+        !matches!(self, Self::Bcrypt { .. }) || password.expose().len() < 72
     }
 
     /// How long its tags are.

@@ -1,17 +1,19 @@
 //! The hashing pool: the cost of a login, kept away from everything else.
 //!
-//! `core` computes Argon2id, `format` reads hashes of all kinds and computes them, `pool` runs that on
-//! a fixed number of low-priority threads, `queue` gives fair turns before it, `price` knows what the
-//! stored hashes cost. Nothing else in the house hashes passwords.
+//! `core` computes Argon2id, `format` reads hashes of all kinds and computes them, `pool` admits, queues
+//! and answers, `worker` computes on a fixed number of low-priority threads, `queue` gives fair turns,
+//! `price` knows what the stored hashes cost. Nothing else hashes passwords.
 
 mod core;
 mod format;
 mod pool;
 mod price;
 mod queue;
+mod worker;
 
 pub use self::core::Backend;
 pub use self::format::{Argon2Params, Parsed, Scheme};
 pub use self::pool::{
-    HashSink, HashingPool, Overloaded, PoolSettings, PoolState, Turn, Verification,
+    AnswerTime, Checked, HashSink, HashingPool, NotHashed, Overloaded, PoolSettings, PoolState,
+    Turn, Verification,
 };

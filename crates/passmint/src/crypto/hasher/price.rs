@@ -2,7 +2,7 @@
 //! price, a refused password is answered no sooner than the dearest of them takes: otherwise the time
 //! would tell who exists. It is a timer and no work.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::format::Scheme;
@@ -16,11 +16,20 @@ const HEADROOM: u32 = 2;
 pub(super) struct Prices(HashMap<Scheme, Duration>);
 
 impl Prices {
-    /// Takes `schemes` for all that are stored; those that are new and still have to be measured.
+    /// Takes `schemes` for all that are stored; those that are new and still have to be measured, each
+    /// once.
     pub(super) fn learn(&mut self, schemes: &[Scheme]) -> Vec<Scheme> {
+        let schemes: HashSet<Scheme> = schemes.iter().copied().collect();
         self.0.retain(|scheme, _| schemes.contains(scheme));
-        let unmeasured = |scheme: &&Scheme| !self.0.contains_key(*scheme);
-        schemes.iter().filter(unmeasured).copied().collect()
+        let mut unmeasured: Vec<Scheme> =
+            schemes.into_iter().filter(|scheme| !self.0.contains_key(scheme)).collect();
+        unmeasured.sort_unstable();
+        unmeasured
+    }
+
+    /// What the slowest of them takes; `None`: there are no others than own hashes.
+    pub(super) fn slowest(&self) -> Option<Duration> {
+        self.0.values().max().copied()
     }
 
     /// All of them.
@@ -52,7 +61,7 @@ mod tests {
         let (cheap, dear) = (Scheme::Bcrypt { cost: 4 }, Scheme::Bcrypt { cost: 12 });
         let mut prices = Prices::default();
         assert_eq!(prices.floor(millis(4)), None);
-        assert_eq!(prices.learn(&[cheap, dear]), [cheap, dear]);
+        assert_eq!(prices.learn(&[cheap, dear, cheap]), [cheap, dear], "each once");
         prices.measured(cheap, millis(2));
         assert_eq!(prices.floor(millis(4)), Some(millis(6)), "the own one is the dearest");
         prices.measured(dear, millis(100));

@@ -1,23 +1,75 @@
-//! The jobs that wait, in fair turns: one network after the other, whoever has sent more. A flood from
-//! one network fills its own line and takes nobody else's turn.
+//! The jobs that wait, in fair turns: one neighbourhood after the other, and in each one network after
+//! the other, whoever has sent more. A flood fills its own line and takes nobody else's turn, also from
+//! many networks of one party.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use crate::domain::network::Network;
+use crate::domain::network::{Neighbourhood, Network};
 
-/// Lines of jobs, one a network.
-pub(super) struct FairQueue<J> {
+/// The lines of one neighbourhood's networks.
+struct Group<J> {
     lines: HashMap<Network, VecDeque<J>>,
     /// Networks with jobs, in the order of their turns.
     turns: VecDeque<Network>,
-    /// The same by the length of their lines.
-    by_length: BTreeSet<(usize, Network)>,
+    len: usize,
+}
+
+/// Lines of jobs by neighbourhood and network.
+pub(super) struct FairQueue<J> {
+    groups: HashMap<Neighbourhood, Group<J>>,
+    /// Neighbourhoods with jobs, in the order of their turns.
+    turns: VecDeque<Neighbourhood>,
+    /// The same by how many jobs they have.
+    by_length: BTreeSet<(usize, Neighbourhood)>,
     len: usize,
 }
 
 impl<J> Default for FairQueue<J> {
     fn default() -> Self {
-        Self { lines: HashMap::new(), turns: VecDeque::new(), by_length: BTreeSet::new(), len: 0 }
+        Self { groups: HashMap::new(), turns: VecDeque::new(), by_length: BTreeSet::new(), len: 0 }
+    }
+}
+
+impl<J> Group<J> {
+    fn new() -> Self {
+        Self { lines: HashMap::new(), turns: VecDeque::new(), len: 0 }
+    }
+
+    fn push(&mut self, network: Network, job: J) {
+        let line = self.lines.entry(network).or_default();
+        if line.is_empty() {
+            self.turns.push_back(network);
+        }
+        line.push_back(job);
+        self.len += 1;
+    }
+
+    /// The oldest job of the first network in turn that may start one.
+    fn pop(&mut self, may_start: &impl Fn(Network) -> bool) -> Option<J> {
+        let at = self.turns.iter().position(|network| may_start(*network))?;
+        let network = self.turns.remove(at)?;
+        let line = self.lines.get_mut(&network)?;
+        let job = line.pop_front();
+        if line.is_empty() {
+            self.lines.remove(&network);
+        } else {
+            self.turns.push_back(network);
+        }
+        self.len -= usize::from(job.is_some());
+        job
+    }
+
+    /// The newest job of the longest line.
+    fn displace(&mut self) -> Option<J> {
+        let (network, line) = self.lines.iter_mut().max_by_key(|(_, line)| line.len())?;
+        let network = *network;
+        let job = line.pop_back();
+        if line.is_empty() {
+            self.lines.remove(&network);
+            self.turns.retain(|other| *other != network);
+        }
+        self.len -= usize::from(job.is_some());
+        job
     }
 }
 
@@ -29,39 +81,49 @@ impl<J> FairQueue<J> {
 
     /// Puts a job at the end of its network's line.
     pub(super) fn push(&mut self, network: Network, job: J) {
-        let line = self.lines.entry(network).or_default();
-        if line.is_empty() {
-            self.turns.push_back(network);
+        let neighbourhood = network.neighbourhood();
+        let group = self.groups.entry(neighbourhood).or_insert_with(Group::new);
+        if group.len == 0 {
+            self.turns.push_back(neighbourhood);
         } else {
-            self.by_length.remove(&(line.len(), network));
+            self.by_length.remove(&(group.len, neighbourhood));
         }
-        line.push_back(job);
-        self.by_length.insert((line.len(), network));
+        group.push(network, job);
+        self.by_length.insert((group.len, neighbourhood));
         self.len += 1;
     }
 
-    /// The oldest job of the network whose turn it is.
-    pub(super) fn pop(&mut self) -> Option<J> {
-        let network = self.turns.pop_front()?;
-        let job = self.take(network, VecDeque::pop_front);
-        if self.lines.contains_key(&network) {
-            self.turns.push_back(network);
+    /// The oldest job of the first neighbourhood and network in turn that may start one.
+    pub(super) fn pop(&mut self, may_start: impl Fn(Network) -> bool) -> Option<J> {
+        for at in 0..self.turns.len() {
+            let neighbourhood = *self.turns.get(at)?;
+            if let Some(job) = self.take(neighbourhood, |group| group.pop(&may_start)) {
+                self.turns.remove(at);
+                if self.groups.contains_key(&neighbourhood) {
+                    self.turns.push_back(neighbourhood);
+                }
+                return Some(job);
+            }
+        }
+        None
+    }
+
+    /// Makes room for a job of `network`: the newest job of the longest line of the neighbourhood that
+    /// has most, if those are more than the network's own neighbourhood would have.
+    pub(super) fn make_room(&mut self, network: Network) -> Option<J> {
+        let busiest = self.gives_way(network)?;
+        let job = self.take(busiest, Group::displace);
+        if !self.groups.contains_key(&busiest) {
+            self.turns.retain(|other| *other != busiest);
         }
         job
     }
 
-    /// Makes room for a job of `network`: the newest job of the longest line, if that line is longer
-    /// than the network's own would become.
-    pub(super) fn make_room(&mut self, network: Network) -> Option<J> {
-        let greedy = self.gives_way(network)?;
-        self.take(greedy, VecDeque::pop_back)
-    }
-
     /// Whose job would make room for one of `network`.
-    pub(super) fn gives_way(&self, network: Network) -> Option<Network> {
-        let (longest, greedy) = *self.by_length.last()?;
-        let own = self.lines.get(&network).map_or(0, VecDeque::len);
-        (longest > own + 1).then_some(greedy)
+    pub(super) fn gives_way(&self, network: Network) -> Option<Neighbourhood> {
+        let (most, busiest) = *self.by_length.last()?;
+        let own = self.groups.get(&network.neighbourhood()).map_or(0, |group| group.len);
+        (most > own + 1).then_some(busiest)
     }
 
     /// Takes everything out.
@@ -71,19 +133,20 @@ impl<J> FairQueue<J> {
 
     fn take(
         &mut self,
-        network: Network,
-        which: impl FnOnce(&mut VecDeque<J>) -> Option<J>,
+        neighbourhood: Neighbourhood,
+        which: impl FnOnce(&mut Group<J>) -> Option<J>,
     ) -> Option<J> {
-        let line = self.lines.get_mut(&network)?;
-        self.by_length.remove(&(line.len(), network));
-        let job = which(line);
-        self.len -= usize::from(job.is_some());
-        if line.is_empty() {
-            self.lines.remove(&network);
+        let group = self.groups.get_mut(&neighbourhood)?;
+        let before = group.len;
+        let job = which(group)?;
+        self.by_length.remove(&(before, neighbourhood));
+        self.len -= 1;
+        if group.len == 0 {
+            self.groups.remove(&neighbourhood);
         } else {
-            self.by_length.insert((line.len(), network));
+            self.by_length.insert((group.len, neighbourhood));
         }
-        job
+        Some(job)
     }
 }
 
@@ -91,41 +154,66 @@ impl<J> FairQueue<J> {
 mod tests {
     use super::*;
 
-    fn network(number: u64) -> Network {
-        Network::from_number(number)
+    fn network(text: &str) -> Network {
+        Network::of(text.parse().unwrap())
+    }
+
+    fn drain<J>(queue: &mut FairQueue<J>) -> Vec<J> {
+        std::iter::from_fn(|| queue.pop(|_| true)).collect()
     }
 
     #[test]
-    fn one_network_after_the_other_however_long_their_lines() {
+    fn one_neighbourhood_after_the_other_and_in_each_one_network_after_the_other() {
         let mut queue = FairQueue::default();
-        for job in 0..100 {
-            queue.push(network(1), ("flood", job));
+        for job in 0..3 {
+            queue.push(network("10.0.0.1"), ("flood", job));
+            queue.push(network("10.0.0.2"), ("beside", job));
         }
-        queue.push(network(2), ("quiet", 0));
-        queue.push(network(2), ("quiet", 1));
-        let first: Vec<_> = std::iter::from_fn(|| queue.pop()).take(5).collect();
-        let expected = [("flood", 0), ("quiet", 0), ("flood", 1), ("quiet", 1), ("flood", 2)];
-        assert_eq!(first, expected);
-        assert_eq!(queue.len(), 97);
+        queue.push(network("192.0.2.1"), ("quiet", 0));
+        queue.push(network("192.0.2.1"), ("quiet", 1));
+        let expected = [
+            ("flood", 0),
+            ("quiet", 0),
+            ("beside", 0),
+            ("quiet", 1),
+            ("flood", 1),
+            ("beside", 1),
+            ("flood", 2),
+            ("beside", 2),
+        ];
+        assert_eq!(drain(&mut queue), expected);
+        assert_eq!(queue.len(), 0);
     }
 
     #[test]
-    fn room_is_made_at_the_end_of_the_longest_line_for_shorter_ones_only() {
+    fn a_network_that_may_not_start_lets_others_go_first_and_keeps_its_turn() {
+        let mut queue = FairQueue::default();
+        for (from, job) in [("10.0.0.1", 1), ("10.0.0.2", 2), ("192.0.2.1", 3)] {
+            queue.push(network(from), job);
+        }
+        let held = network("10.0.0.1");
+        assert_eq!(queue.pop(|from| from != held), Some(2));
+        assert_eq!(queue.pop(|from| from != held), Some(3));
+        assert_eq!(queue.pop(|from| from != held), None);
+        assert_eq!((queue.len(), queue.pop(|_| true)), (1, Some(1)));
+    }
+
+    #[test]
+    fn room_is_made_by_the_busiest_neighbourhood_for_quieter_ones_only() {
         let mut queue = FairQueue::default();
         for job in 0..10 {
-            queue.push(network(1), job);
+            let from = if job < 6 { "10.0.0.1" } else { "10.0.0.2" };
+            queue.push(network(from), job);
         }
-        assert_eq!(queue.make_room(network(1)), None, "nobody displaces its own");
-        assert_eq!(queue.make_room(network(2)), Some(9));
-        queue.push(network(2), 100);
-        for job in 0..6 {
-            queue.push(network(3), 200 + job);
+        assert_eq!(queue.make_room(network("10.0.0.3")), None, "nobody displaces its own");
+        assert_eq!(queue.make_room(network("192.0.2.1")), Some(5), "of the longest line");
+        for job in 0..7 {
+            queue.push(network("192.0.2.1"), 100 + job);
         }
-        assert_eq!(queue.make_room(network(3)), Some(8), "nine against seven");
-        queue.push(network(3), 206);
-        assert_eq!(queue.make_room(network(3)), None, "eight against eight");
-        assert_eq!(queue.len(), 8 + 1 + 7);
-        while queue.pop().is_some() {}
-        assert_eq!((queue.len(), queue.make_room(network(9))), (0, None));
+        assert_eq!(queue.make_room(network("192.0.2.1")), Some(4));
+        queue.push(network("192.0.2.1"), 107);
+        assert_eq!(queue.make_room(network("192.0.2.1")), None, "eight against eight");
+        assert_eq!(drain(&mut queue).len(), 16);
+        assert_eq!((queue.len(), queue.make_room(network("10.9.9.9"))), (0, None));
     }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::issue::Issuer;
 use super::repeat::Granted;
 use super::{Pair, TokenService};
-use crate::crypto::hasher::Verification;
+use crate::crypto::hasher::{AnswerTime, NotHashed, Overloaded, Verification};
 use crate::crypto::random;
 use crate::crypto::refresh_token::SessionSecret;
 use crate::domain::audit::{Actor, AuditEvent, AuditKind};
@@ -13,9 +13,9 @@ use crate::domain::secret::{Password, PasswordHash};
 use crate::domain::session::SessionId;
 use crate::domain::time::Timestamp;
 use crate::domain::user::{UserId, Username};
+use crate::service::Failure;
 use crate::service::credential_digest::Digest;
 use crate::service::throttle::{Attempted, NotAdmitted};
-use crate::service::{Failure, Shed};
 use crate::store::{Lineage, StartSession};
 use crate::telemetry::LoginOutcome;
 use crate::throttle::{Admitted, Door, Throttled};
@@ -44,7 +44,10 @@ pub enum LoginError {
     Throttled(#[from] Throttled),
     /// The hashing queue is full.
     #[error(transparent)]
-    Overloaded(#[from] Shed),
+    Overloaded(#[from] Overloaded),
+    /// Its client went away before anything was checked; nobody is answered.
+    #[error("the client went away")]
+    ClientGone,
     /// As it says.
     #[error(transparent)]
     Failed(#[from] Failure),
@@ -54,7 +57,17 @@ impl From<NotAdmitted> for LoginError {
     fn from(error: NotAdmitted) -> Self {
         match error {
             NotAdmitted::Throttled(throttled) => Self::Throttled(throttled),
+            NotAdmitted::ClientGone => Self::ClientGone,
             NotAdmitted::Failed(failure) => Self::Failed(failure),
+        }
+    }
+}
+
+impl From<NotHashed> for LoginError {
+    fn from(error: NotHashed) -> Self {
+        match error {
+            NotHashed::Overloaded(overloaded) => Self::Overloaded(overloaded),
+            NotHashed::ClientGone => Self::ClientGone,
         }
     }
 }
@@ -68,10 +81,12 @@ struct Right {
     repeat: bool,
 }
 
-/// Credentials that were refused: of which user, and why. For the audit log only.
+/// Credentials that were refused: of which user, and why, for the audit log only; and when that may be
+/// answered.
 struct Refusal {
     user: Option<UserId>,
     why: &'static str,
+    answer_time: AnswerTime,
 }
 
 impl TokenService {
@@ -83,6 +98,7 @@ impl TokenService {
             Err(LoginError::Refused) => LoginOutcome::Refused,
             Err(LoginError::Throttled(_)) => LoginOutcome::Throttled,
             Err(LoginError::Overloaded(_)) => LoginOutcome::Overloaded,
+            Err(LoginError::ClientGone) => LoginOutcome::ClientGone,
             Err(LoginError::Failed(_)) => LoginOutcome::Failed,
         });
         outcome
@@ -121,12 +137,14 @@ impl TokenService {
                     }
                     return Ok(pair);
                 }
-                Refusal { user: Some(granted.user), why: "changed_meanwhile" }
+                let answer_time = AnswerTime::default();
+                Refusal { user: Some(granted.user), why: "changed_meanwhile", answer_time }
             }
             Err(refusal) => refusal,
         };
         let waits_until = admitted.and_then(|admitted| admitted.failed(parts.clock.steady()));
         self.note_refusal(&name, &refusal, waits_until);
+        refusal.answer_time.reached().await;
         Err(LoginError::Refused)
     }
 
@@ -166,22 +184,25 @@ impl TokenService {
     ) -> Result<Result<Right, Refusal>, LoginError> {
         let parts = &self.parts;
         let turn = parts.turn(login.address);
-        parts.hashing.admit(turn)?;
+        parts.hashing.admit(&turn)?;
         let found = parts.store.credentials(name.clone()).await.map_err(Failure::from)?;
         let user = found.as_ref().map(|credentials| credentials.user.id);
         let usable = found.filter(|credentials| credentials.user.disabled_at.is_none());
         let hash = usable.as_ref().map(|credentials| credentials.hash.clone());
-        let verification = parts.hashing.verify(login.password.clone(), hash, turn).await?;
-        Ok(match (usable, verification) {
+        let checked = parts.hashing.verify(login.password.clone(), hash, &turn).await?;
+        let answer_time = checked.answer_time;
+        Ok(match (usable, checked.verification) {
             (Some(credentials), Verification::Match(better)) => {
                 let granted = Granted::from(&credentials);
                 let rehash = better.map(|better| (credentials.hash, better));
                 Ok(Right { granted, rehash, repeat: false })
             }
-            (Some(_), Verification::NoMatch) => Err(Refusal { user, why: "wrong_password" }),
+            (Some(_), Verification::NoMatch) => {
+                Err(Refusal { user, why: "wrong_password", answer_time })
+            }
             (None, _) => {
                 let why = if user.is_some() { "disabled" } else { "unknown" };
-                Err(Refusal { user, why })
+                Err(Refusal { user, why, answer_time })
             }
         })
     }

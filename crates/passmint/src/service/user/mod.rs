@@ -9,8 +9,8 @@ use serde_json::Value;
 pub use import::{ImportOutcome, ImportedUser, check_import};
 
 use super::throttle::{Attempted, NotAdmitted};
-use super::{Failure, Parts, Shed};
-use crate::crypto::hasher::{Turn, Verification};
+use super::{Failure, Parts};
+use crate::crypto::hasher::{NotHashed, Overloaded, Turn, Verification};
 use crate::crypto::random;
 use crate::domain::audit::{Actor, AuditEvent, AuditKind, By};
 use crate::domain::password::{WeakPassword, check_new_password};
@@ -86,7 +86,10 @@ pub enum UserError {
     Throttled(#[from] Throttled),
     /// The hashing queue is full.
     #[error(transparent)]
-    Overloaded(#[from] Shed),
+    Overloaded(#[from] Overloaded),
+    /// Its client went away before anything was done; nobody is answered.
+    #[error("the client went away")]
+    ClientGone,
     /// As it says.
     #[error(transparent)]
     Failed(#[from] Failure),
@@ -102,7 +105,17 @@ impl From<NotAdmitted> for UserError {
     fn from(error: NotAdmitted) -> Self {
         match error {
             NotAdmitted::Throttled(throttled) => Self::Throttled(throttled),
+            NotAdmitted::ClientGone => Self::ClientGone,
             NotAdmitted::Failed(failure) => Self::Failed(failure),
+        }
+    }
+}
+
+impl From<NotHashed> for UserError {
+    fn from(error: NotHashed) -> Self {
+        match error {
+            NotHashed::Overloaded(overloaded) => Self::Overloaded(overloaded),
+            NotHashed::ClientGone => Self::ClientGone,
         }
     }
 }
@@ -135,7 +148,7 @@ impl UserService {
         email: String,
         roles: Vec<String>,
     ) -> Result<UserId, UserError> {
-        let hash = self.0.hashing.hash(password, self.operators_turn()).await?;
+        let hash = self.0.hashing.hash(password, &self.operators_turn()).await?;
         let user = NewUser { username, hash, email, roles };
         match self.0.store.add_user(user, By::OPERATOR).await? {
             Added::User(id) => Ok(id),
@@ -156,8 +169,8 @@ impl UserService {
         let usable = found.filter(|found| found.user.disabled_at.is_none());
         let Some(usable) = usable else { return Ok(false) };
         let hash = Some(usable.hash);
-        let verified = self.0.hashing.verify(password, hash, self.operators_turn()).await?;
-        Ok(matches!(verified, Verification::Match(_)))
+        let checked = self.0.hashing.verify(password, hash, &self.operators_turn()).await?;
+        Ok(matches!(checked.verification, Verification::Match(_)))
     }
 
     /// Up to `limit` users after that id, or from the first on.
@@ -212,7 +225,7 @@ impl UserService {
     ) -> Result<Option<String>, UserError> {
         let user = self.find(name).await?;
         let (password, generated) = self.given_or_generated(password, &names(&user))?;
-        let hash = self.0.hashing.hash(password, self.operators_turn()).await?;
+        let hash = self.0.hashing.hash(password, &self.operators_turn()).await?;
         let by = By::OPERATOR;
         let change = PasswordChange { user: user.id, hash, expected_version: None, keep: None, by };
         done(self.0.store.change_password(change).await?)?;
@@ -243,18 +256,20 @@ impl UserService {
         let admitted = self.0.admit_password(attempted).await?;
         let turn = self.0.turn(by.address);
         let hash = Some(credentials.hash.clone());
-        if let Verification::NoMatch = self.0.hashing.verify(old.clone(), hash, turn).await? {
+        let checked = self.0.hashing.verify(old.clone(), hash, &turn).await?;
+        if let Verification::NoMatch = checked.verification {
             if let Some(admitted) = admitted {
                 admitted.failed(self.0.clock.steady());
             }
             self.0.note(by, AuditEvent::new(AuditKind::PasswordRefused).of(user));
+            checked.answer_time.reached().await;
             return Err(UserError::Refused);
         }
         if let Some(admitted) = admitted {
             admitted.succeeded(self.0.clock.steady());
         }
         self.check_password(&new, &names(&credentials.user))?;
-        let hash = self.0.hashing.hash(new, turn).await?;
+        let hash = self.0.hashing.hash(new, &turn).await?;
         let change = PasswordChange {
             user,
             hash,

@@ -1,0 +1,196 @@
+//! The pool on cheap hashes.
+
+use super::*;
+
+const CHEAP: Argon2Params = Argon2Params { memory_kib: 64, passes: 1, lanes: 1 };
+fn second() -> Turn {
+    Turn::of_operator(Duration::from_secs(1))
+}
+
+fn from(network: &str, max_wait: Duration) -> Turn {
+    let network = Network::of(network.parse().unwrap());
+    Turn { network, max_wait, client_gone: CancellationToken::new() }
+}
+
+/// Keeps what it hears.
+#[derive(Default)]
+struct Heard(Mutex<Vec<(Duration, Duration)>>);
+
+impl HashSink for Heard {
+    fn hashed(&self, waited: Duration, took: Duration) {
+        self.0.lock().push((waited, took));
+    }
+}
+
+fn pool(params: Argon2Params) -> HashingPool {
+    HashingPool::start(PoolSettings { threads: 1, params }, Arc::new(Heard::default())).unwrap()
+}
+
+fn password(text: &str) -> Password {
+    Password::new(text.to_owned())
+}
+
+#[tokio::test]
+async fn right_wrong_and_nobody() {
+    let pool = pool(CHEAP);
+    let hash = pool.hash(password("right"), &second()).await.unwrap();
+    let verify = async |text: &str, hash| {
+        let checked = pool.verify(password(text), hash, &second()).await;
+        checked.unwrap().verification
+    };
+    let found = verify("right", Some(hash.clone())).await;
+    assert!(matches!(found, Verification::Match(None)));
+    assert!(matches!(verify("wrong", Some(hash)).await, Verification::NoMatch));
+    assert!(matches!(verify("right", None).await, Verification::NoMatch));
+    let garbage = PasswordHash::new("!".to_owned());
+    assert!(matches!(verify("right", Some(garbage)).await, Verification::NoMatch));
+}
+
+#[tokio::test]
+async fn a_hash_of_another_price_is_replaced_by_one_of_today() {
+    let old = pool(CHEAP).hash(password("right"), &second()).await.unwrap();
+    let today = Argon2Params { memory_kib: 128, ..CHEAP };
+    let pool = pool(today);
+    let Verification::Match(Some(better)) =
+        pool.verify(password("right"), Some(old), &second()).await.unwrap().verification
+    else {
+        panic!("no better hash");
+    };
+    assert_eq!(Parsed::read(&better).unwrap().scheme, Scheme::Argon2id(today));
+    let found = pool.verify(password("right"), Some(better), &second()).await.unwrap();
+    assert!(matches!(found.verification, Verification::Match(None)));
+}
+
+#[tokio::test]
+async fn the_second_of_two_waits_for_the_first() {
+    let heard = Arc::new(Heard::default());
+    let params = Argon2Params { memory_kib: 19_456, passes: 2, lanes: 1 };
+    let settings = PoolSettings { threads: 1, params };
+    let pool = HashingPool::start(settings, Arc::clone(&heard) as _).unwrap();
+    let turn = second();
+    let (first, second) = tokio::join!(
+        pool.verify(password("any"), None, &turn),
+        pool.verify(password("any"), None, &turn)
+    );
+    assert!(first.is_ok() && second.is_ok());
+    // Ends the thread, after it has told of the job whose answer is here already.
+    drop(pool);
+    while heard.0.lock().len() < 2 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let heard = heard.0.lock().clone();
+    let [(_, took), (waited, _)] = heard[..] else { panic!("{heard:?}") };
+    assert!(took > Duration::from_millis(1) && waited > took / 2, "{heard:?}");
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_at_once() {
+    let pool = Arc::new(pool(Argon2Params { memory_kib: 19_456, passes: 2, lanes: 1 }));
+    let wait = Turn::of_operator(Duration::from_millis(100));
+    let tasks: Vec<_> = (0..100)
+        .map(|_| {
+            let (pool, wait) = (Arc::clone(&pool), wait.clone());
+            tokio::spawn(async move { pool.verify(password("any"), None, &wait).await })
+        })
+        .collect();
+    let mut refused = 0;
+    for task in tasks {
+        refused += usize::from(task.await.unwrap().is_err());
+    }
+    assert!((10..100).contains(&refused), "{refused} of 100 refused");
+}
+
+#[tokio::test]
+async fn a_refusal_takes_as_long_as_the_dearest_stored_hash() {
+    let pool = pool(CHEAP);
+    let dear = Scheme::Pbkdf2Sha256 { iterations: 300_000 };
+    pool.learn(&[dear]);
+    let hash = pool.hash(password("right"), &second()).await.unwrap();
+    let price = loop {
+        match pool.refused_after() {
+            Some(price) => break price,
+            None => tokio::time::sleep(Duration::from_millis(5)).await,
+        }
+    };
+    assert!(price > Duration::from_millis(5), "{price:?}");
+    for hash in [None, Some(hash.clone())] {
+        let started = Instant::now();
+        let found = pool.verify(password("wrong"), hash, &second()).await.unwrap();
+        assert!(matches!(found.verification, Verification::NoMatch));
+        assert!(started.elapsed() < price, "the outcome is known before it may be answered");
+        found.answer_time.reached().await;
+        assert!(started.elapsed() >= price);
+    }
+    let started = Instant::now();
+    let found = pool.verify(password("right"), Some(hash), &second()).await.unwrap();
+    found.answer_time.reached().await;
+    assert!(matches!(found.verification, Verification::Match(None)) && started.elapsed() < price);
+    pool.learn(&[]);
+    assert_eq!(pool.refused_after(), None);
+}
+
+#[tokio::test]
+async fn a_flood_from_one_neighbourhood_does_not_take_the_turns_of_others() {
+    let pool = Arc::new(pool(Argon2Params { memory_kib: 19_456, passes: 2, lanes: 1 }));
+    let max_wait = Duration::from_millis(100);
+    let flood = |host| from(&format!("10.0.0.{host}"), max_wait);
+    let flooding: Vec<_> = (0..200)
+        .map(|host| {
+            let (pool, turn) = (Arc::clone(&pool), flood(host));
+            tokio::spawn(async move { pool.verify(password("any"), None, &turn).await })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    let others = from("192.0.2.1", max_wait);
+    for _ in 0..5 {
+        assert!(pool.verify(password("any"), None, &others).await.is_ok());
+    }
+    for task in flooding {
+        drop(task.await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_ends_its_job_only_until_the_hash_begins() {
+    let pool = pool(Argon2Params { memory_kib: 19_456, passes: 4, lanes: 1 });
+    let begun = from("192.0.2.1", Duration::from_secs(5));
+    let waiting = from("192.0.2.2", Duration::from_secs(5));
+    let go_away = async {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        begun.client_gone.cancel();
+        waiting.client_gone.cancel();
+    };
+    let (first, second, ()) = tokio::join!(
+        pool.verify(password("any"), None, &begun),
+        pool.verify(password("any"), None, &waiting),
+        go_away
+    );
+    assert!(first.is_ok(), "its outcome is reported");
+    assert_eq!(second.unwrap_err(), NotHashed::ClientGone);
+}
+
+#[tokio::test]
+async fn who_was_imported_is_not_seen_from_the_same_network() {
+    let pool = pool(CHEAP);
+    let scheme = Scheme::Pbkdf2Sha256 { iterations: 300_000 };
+    let imported = "pbkdf2_sha256$300000$seasalt$mQnueSakb748zqBAC1tmWVZsZbi2zPGZarEzTGdfmso=";
+    let imported = PasswordHash::new(imported.to_owned());
+    pool.learn(&[scheme]);
+    while pool.refused_after().is_none() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let floor = pool.refused_after().unwrap();
+    for hash in [None, Some(imported)] {
+        let attacker = from("192.0.2.1", Duration::from_secs(5));
+        let began = Instant::now();
+        let target = pool.verify(password("wrong"), hash, &attacker);
+        let probe = async {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            pool.verify(password("wrong"), None, &attacker).await.unwrap();
+            began.elapsed()
+        };
+        let (_, probe) = tokio::join!(target, probe);
+        assert!(probe >= floor * 3 / 4, "the probe began after {probe:?} of {floor:?}");
+        pool.shared.state.lock().verifying.clear();
+    }
+}
