@@ -52,6 +52,11 @@ impl BareWriter {
         let mut db = Connection::open(folder.join("bare.db")).context("cannot make bare.db")?;
         db.execute_batch(BARE_PRAGMAS)?;
         db.execute_batch(passmint::store::sqlite::FIRST_SCHEMA)?;
+        db.execute_batch(
+            "ALTER TABLE session ADD COLUMN created_running_time INTEGER NOT NULL DEFAULT 0;
+             ALTER TABLE session ADD COLUMN rotated_running_time INTEGER NOT NULL DEFAULT 0;
+             ALTER TABLE session ADD COLUMN epoch INTEGER;",
+        )?;
         let mut rotating = Vec::new();
         let every = (sessions / rotated).max(1);
         let transaction = db.transaction()?;
@@ -133,11 +138,12 @@ fn rotate(statement: &mut CachedStatement<'_>, session: &mut Session, time: i64)
         LIFETIME * 12,
         1,
         "192.0.2.7",
+        time,
     ];
     // All columns are read, as the server must to answer.
     statement
         .query_row(given, |row| {
-            for column in 0..15 {
+            for column in 0..18 {
                 row.get_ref(column)?;
             }
             Ok(())

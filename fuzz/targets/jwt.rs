@@ -35,7 +35,7 @@ static KEYS: LazyLock<KeySet> = LazyLock::new(|| {
     let set: JwkSet = serde_json::from_str(include_str!("../genuine/jwks.json")).expect("a set");
     let mut keys = KeySet::from_jwks(&set).expect("keys");
     keys.insert("shared".to_owned(), VerifyingKey::hs256(SHARED).expect("32 bytes"));
-    keys.accept_without_kid("shared".to_owned());
+    keys.accept_without_kid(VerifyingKey::hs256(SHARED).expect("32 bytes"));
     keys
 });
 

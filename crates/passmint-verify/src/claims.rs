@@ -4,8 +4,9 @@ use serde_json::Value;
 
 /// The claims of a verified access token (RFC 7519 section 4; Passmint contract section 5).
 ///
-/// A token that an existing Django service signed with a shared HS256 secret has no `sid`, `gen`
-/// or `uep`: [`Claims::session`] is then `None` and the numbers are 0.
+/// A token that another service signed with a shared HS256 secret says who it is for, from when and
+/// until when, and nothing else counts: [`Claims::foreign`] is true, the session `None`, the numbers 0,
+/// names and roles empty, whatever stands in it.
 #[derive(Clone, Debug)]
 pub struct Claims {
     /// The payload as it was signed: a JSON object.
@@ -18,7 +19,10 @@ pub struct Claims {
     pub generation: u32,
     /// `uep`: the user's epoch at issue.
     pub user_epoch: u64,
-    /// `iat`, seconds since 1970.
+    /// Whether another service's secret signed it.
+    pub foreign: bool,
+    /// `iat`, seconds since 1970. Of a foreign token the earlier of `iat` and `orig_iat`, or where it has
+    /// neither the earliest time at which it may have been issued.
     pub issued_at: i64,
     /// `exp`, seconds since 1970.
     pub expires_at: i64,

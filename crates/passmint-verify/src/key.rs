@@ -141,7 +141,8 @@ impl fmt::Debug for VerifyingKey {
 #[derive(Debug, Default)]
 pub struct KeySet {
     by_kid: HashMap<String, VerifyingKey>,
-    without_kid: Vec<String>,
+    /// Secrets of another service.
+    without_kid: Vec<VerifyingKey>,
 }
 
 impl KeySet {
@@ -164,9 +165,10 @@ impl KeySet {
         self.by_kid.insert(kid, key);
     }
 
-    /// Also tries the HS256 key `kid` on tokens that name no key (an imported Django secret).
-    pub fn accept_without_kid(&mut self, kid: String) {
-        self.without_kid.push(kid);
+    /// Tries an HS256 key of another service on tokens that name no key (an imported Django secret).
+    /// Tokens that name a key are never checked against it.
+    pub fn accept_without_kid(&mut self, key: VerifyingKey) {
+        self.without_kid.push(key);
     }
 
     /// The key of that exact id.
@@ -181,10 +183,7 @@ impl KeySet {
 
     /// The HS256 keys that tokens without `kid` are tried against.
     pub(crate) fn for_tokens_without_kid(&self) -> impl Iterator<Item = &VerifyingKey> {
-        self.without_kid
-            .iter()
-            .filter_map(|kid| self.by_kid.get(kid))
-            .filter(|key| key.algorithm().is_symmetric())
+        self.without_kid.iter().filter(|key| key.algorithm().is_symmetric())
     }
 }
 

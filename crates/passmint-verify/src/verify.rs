@@ -46,8 +46,11 @@ pub fn verify(token: &str, keys: &KeySet, rules: &Rules, now: i64) -> Result<Cla
         unique_members(&compact.payload).ok_or(Rejection::Invalid("payload is not an object"))?;
     let raw = RawClaims(members);
     let own = matches!(signed_by, Signer::Named);
-    let claims = read(&raw, compact.payload, own).map_err(Rejection::Invalid)?;
+    let mut claims = read(&raw, compact.payload, own).map_err(Rejection::Invalid)?;
     check(&raw, &claims, rules, own, now).map_err(Rejection::Invalid)?;
+    if claims.issued_at == 0 {
+        claims.issued_at = claims.expires_at.saturating_sub(rules.max_lifetime);
+    }
     if claims.expires_at <= now { Err(Rejection::Expired) } else { Ok(claims) }
 }
 
@@ -89,7 +92,8 @@ fn read(raw: &RawClaims, payload: Vec<u8>, own: bool) -> Result<Claims, &'static
     let began_at = raw.date("orig_iat")?;
     let user_id = match raw.get("user_id") {
         Some(Value::String(id)) => Some(id.clone()),
-        Some(Value::Number(id)) => Some(id.to_string()),
+        // 1.0 and 1e0 are no ids.
+        Some(Value::Number(id)) if id.is_i64() || id.is_u64() => Some(id.to_string()),
         Some(_) => return Err("user_id is neither number nor text"),
         None => None,
     };
@@ -98,9 +102,28 @@ fn read(raw: &RawClaims, payload: Vec<u8>, own: bool) -> Result<Claims, &'static
     if own && (session.is_none() || issued_at.is_none() || raw.get("sub").is_none()) {
         return Err("a required claim is missing");
     }
+    let json = String::from_utf8(payload).map_err(|_| "payload is not UTF-8")?;
+    if !own {
+        let issued_at = [issued_at, began_at].into_iter().flatten().min().unwrap_or(0);
+        return Ok(Claims {
+            json,
+            subject,
+            session: None,
+            generation: 0,
+            user_epoch: 0,
+            foreign: true,
+            issued_at,
+            expires_at,
+            session_began_at: began_at.unwrap_or(issued_at),
+            username: String::new(),
+            email: String::new(),
+            roles: Vec::new(),
+        });
+    }
     Ok(Claims {
-        json: String::from_utf8(payload).map_err(|_| "payload is not UTF-8")?,
+        json,
         subject,
+        foreign: false,
         session,
         generation: u32::try_from(raw.count("gen")?.unwrap_or(0)).map_err(|_| "gen")?,
         user_epoch: raw.count("uep")?.unwrap_or(0),

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::{RwLock, watch};
 use tokio_util::task::TaskTracker;
@@ -20,6 +21,7 @@ use crate::crypto::hasher::{Argon2Params, HashSink, HashingPool, PoolSettings};
 use crate::crypto::master_key;
 use crate::crypto::sealing::Sealer;
 use crate::domain::audit::{AuditEvent, AuditKind, By};
+use crate::domain::clock_guard::ClockGuard;
 use crate::domain::revocation::RevocationEntry;
 use crate::domain::secret::SecretBytes;
 use crate::domain::session::EndReason;
@@ -34,7 +36,7 @@ use crate::service::token::TokenService;
 use crate::service::user::UserService;
 use crate::service::{Parts, Services};
 use crate::store::sqlite::{DatabaseLock, SqliteStore};
-use crate::store::{CommitSink, KeyStore as _, RevocationStore as _};
+use crate::store::{CommitSink, KeyStore as _, LongestLifetimes, RevocationStore as _, StoreError};
 use crate::telemetry::{LogLevel, Metrics};
 use crate::throttle::Throttle;
 
@@ -43,19 +45,32 @@ pub async fn open(config: Config, clock: Arc<dyn Clock>) -> Result<Services> {
     let lock = DatabaseLock::acquire(&config.database.sqlite)?;
     let revocations = Arc::new(RevocationView::default());
     let metrics = Arc::new(Metrics::default());
-    let committed =
-        Committed { revocations: Arc::clone(&revocations), metrics: Arc::clone(&metrics) };
-    let store = SqliteStore::open(lock, Arc::clone(&clock), Arc::new(committed))?;
-    revocations.apply(&store.revocations().await?);
+    let committed = Committed {
+        revocations: Arc::clone(&revocations),
+        metrics: Arc::clone(&metrics),
+        clock: Arc::clone(&clock),
+    };
+    let store = Arc::new(SqliteStore::open(lock, Arc::clone(&clock), Arc::new(committed))?);
+    // Before they come into force: what must outlive a token outlives the longest.
+    let longest = store.keep_lifetimes(lifetimes(&config)).await?;
+    let clock_guard =
+        ClockGuard::resume(store.last_wall_clock().await?, clock.now(), clock.steady());
+    if !clock_guard.may_destroy() {
+        tracing::error!(
+            "the clock is behind what it was when a server last ran: nothing is ended, deleted or \
+             dropped by age until it is right, or has been steady for an hour"
+        );
+    }
+    load_revocations(&store, &revocations, &clock).await?;
     let new_database = store.keys().await?.1.is_none();
     let sealer = Sealer::new(&master_key_of(&config, new_database)?)?;
-    let ring = open_ring(&store, &sealer, &config, clock.now()).await?;
+    let ring = open_ring(&*store, &sealer, &config, clock.now()).await?;
     let hashed = Arc::new(Hashed(Arc::clone(&metrics)));
     let hashing = HashingPool::start(pool_settings(&config), hashed)
         .context("cannot start hashing threads")?;
     let settings = Arc::new(ArcSwap::from_pointee(config));
     let parts = Arc::new(Parts {
-        store: Arc::new(store),
+        store,
         clock,
         settings: Arc::clone(&settings),
         hashing,
@@ -66,6 +81,8 @@ pub async fn open(config: Config, clock: Arc<dyn Clock>) -> Result<Services> {
         metrics: Arc::clone(&metrics),
         digests: OnceLock::new(),
         detached: TaskTracker::new(),
+        clock_guard: Mutex::new(clock_guard),
+        longest: Mutex::new(longest),
     });
     parts.throttle.restore(&parts.store.throttles().await?, parts.clock.steady());
     Ok(Services {
@@ -80,15 +97,55 @@ pub async fn open(config: Config, clock: Arc<dyn Clock>) -> Result<Services> {
     })
 }
 
+/// The lifetimes that the settings give.
+fn lifetimes(config: &Config) -> LongestLifetimes {
+    let (access, refresh) = (config.tokens.access_lifetime, config.sessions.idle_lifetime);
+    LongestLifetimes { access, refresh }
+}
+
+/// Fills the view from the table: a short one at once, a long one in the background, so that the server
+/// is ready meanwhile (verification asks the table until then).
+async fn load_revocations(
+    store: &Arc<SqliteStore>,
+    view: &Arc<RevocationView>,
+    clock: &Arc<dyn Clock>,
+) -> Result<()> {
+    const AT_ONCE: u64 = 20_000;
+    let load = {
+        let (store, view, clock) = (Arc::clone(store), Arc::clone(view), Arc::clone(clock));
+        async move {
+            let mut after = 0;
+            loop {
+                let page = store.revocations(after, 5_000).await?;
+                let Some(last) = page.last() else { break };
+                after = last.sequence;
+                view.apply(&page, clock.now());
+            }
+            view.set_loaded();
+            Ok::<_, StoreError>(())
+        }
+    };
+    if store.count_revocations().await? <= AT_ONCE {
+        return Ok(load.await?);
+    }
+    tokio::spawn(async move {
+        if let Err(error) = load.await {
+            tracing::error!(%error, "the revocations could not be loaded: every verification reads the database");
+        }
+    });
+    Ok(())
+}
+
 /// What hears of every commit: the view that verifications ask, and the metrics.
 struct Committed {
     revocations: Arc<RevocationView>,
     metrics: Arc<Metrics>,
+    clock: Arc<dyn Clock>,
 }
 
 impl CommitSink for Committed {
     fn revoked(&self, entries: &[RevocationEntry]) {
-        self.revocations.apply(entries);
+        self.revocations.apply(entries, self.clock.now());
     }
 
     fn committed(&self, writes: usize) {
@@ -101,6 +158,13 @@ impl CommitSink for Committed {
 
     fn audited(&self, kind: AuditKind) {
         self.metrics.audited(kind);
+    }
+
+    fn fatal(&self, why: &str) {
+        tracing::error!(why, "the process ends, to start anew from what is on the disk");
+        // The log has a thread of its own.
+        std::thread::sleep(Duration::from_millis(200));
+        std::process::abort();
     }
 
     fn wrote(&self, took: Duration) {
@@ -283,7 +347,7 @@ fn changed(old: &Config, new: &Config) -> Vec<String> {
 
 /// Takes new settings while the server runs. What only counts at start is named and left as it was;
 /// a mistake leaves everything as it was. Returns which settings have changed.
-pub fn reload(
+pub async fn reload(
     services: &Services,
     tls: &Tls,
     log: Option<&LogLevel>,
@@ -332,6 +396,9 @@ pub fn reload(
     next.master_key = old.master_key.clone();
     next.hashing = old.hashing.clone();
     next.otlp.endpoint.clone_from(&old.otlp.endpoint);
+    // Before they come into force.
+    let longest = services.parts.store.keep_lifetimes(lifetimes(&next)).await?;
+    *services.parts.longest.lock() = longest;
     services.settings.store(Arc::new(next));
     services.tokens.forget_known();
     services.parts.note(By::OPERATOR, AuditEvent::new(AuditKind::SettingsReloaded));

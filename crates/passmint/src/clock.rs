@@ -15,6 +15,9 @@ pub trait Clock: Send + Sync {
     /// has passed since (`CLOCK_MONOTONIC`). For what must not end early or late when the wall clock
     /// is set.
     fn steady(&self) -> Timestamp;
+
+    /// Time that has really passed since this clock was made, whatever it is turned to.
+    fn elapsed(&self) -> Duration;
 }
 
 /// The machine's clock.
@@ -43,6 +46,10 @@ impl Clock for SystemClock {
 
     fn steady(&self) -> Timestamp {
         self.started_at.plus(self.started.elapsed())
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.started.elapsed()
     }
 }
 
@@ -82,11 +89,16 @@ impl Clock for TurnableClock {
     fn steady(&self) -> Timestamp {
         self.turned(self.base.steady())
     }
+
+    fn elapsed(&self) -> Duration {
+        self.base.elapsed()
+    }
 }
 
 /// A clock that stands still until it is set: for tests of what time does.
 #[derive(Debug)]
 pub struct StandingClock {
+    started: i64,
     steady: AtomicI64,
     /// How far the wall clock is ahead.
     ahead: AtomicI64,
@@ -95,7 +107,8 @@ pub struct StandingClock {
 impl StandingClock {
     /// Stands at `now`.
     pub fn at(now: Timestamp) -> Self {
-        Self { steady: AtomicI64::new(now.micros()), ahead: AtomicI64::new(0) }
+        let started = now.micros();
+        Self { started, steady: AtomicI64::new(started), ahead: AtomicI64::new(0) }
     }
 
     /// Moves on by `span`.
@@ -117,5 +130,9 @@ impl Clock for StandingClock {
 
     fn steady(&self) -> Timestamp {
         Timestamp::from_micros(self.steady.load(Ordering::Relaxed))
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.steady().since(Timestamp::from_micros(self.started))
     }
 }

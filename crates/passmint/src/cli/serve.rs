@@ -115,7 +115,7 @@ impl Reloader {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                _ = hangup.recv() => self.reload(),
+                _ = hangup.recv() => self.reload().await,
             }
         }
         tracing::info!("stopping: answering what is under way");
@@ -123,12 +123,14 @@ impl Reloader {
         Ok(())
     }
 
-    fn reload(&mut self) {
+    async fn reload(&mut self) {
         let loaded = Config::load(&self.sources).map_err(anyhow::Error::from);
         // Found now or earlier: it must be there from then on.
         let sources = self.sources.clone().pinned();
-        let done =
-            loaded.and_then(|new| app::reload(&self.services, &self.tls, self.log.as_ref(), new));
+        let done = match loaded {
+            Ok(new) => app::reload(&self.services, &self.tls, self.log.as_ref(), new).await,
+            Err(error) => Err(error),
+        };
         match done {
             Ok(changed) => {
                 self.sources = sources;

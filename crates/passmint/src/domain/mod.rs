@@ -4,7 +4,9 @@
 //! room. Everyone may know this room.
 
 pub mod audit;
+pub mod clock_guard;
 pub mod key;
+pub mod moment;
 pub mod network;
 pub mod password;
 pub mod revocation;

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::time::Timestamp;
+use super::moment::Moment;
+use super::time::{Timestamp, micros};
 use super::user::UserId;
 
 /// A session's id: time-ordered and random (UUID version 7, RFC 9562 section 5.7), never reused.
@@ -207,6 +208,12 @@ pub struct Session {
     pub foreign_replay_at: Option<Timestamp>,
     /// When and why it ended.
     pub ended: Option<(Timestamp, EndReason)>,
+    /// Running time when it was created, in microseconds.
+    pub created_running: i64,
+    /// Running time when the current generation was issued.
+    pub rotated_running: i64,
+    /// The user's epoch in its tokens; `None`: not noted.
+    pub epoch: Option<u64>,
 }
 
 /// What a genuine, unexpired refresh token means for its session.
@@ -252,6 +259,8 @@ impl Session {
         reuse_interval: Duration,
     ) -> Presentation {
         let generation = presented.generation;
+        // A clock that was set back over a rotation: no time has passed since.
+        let now = now.max(self.rotated_at);
         if self.ended.is_some() || self.secret_hash != *presented.secret_hash {
             return Presentation::Dead;
         }
@@ -272,13 +281,19 @@ impl Session {
         if recent && !reuse_interval.is_zero() { Presentation::Replay } else { Presentation::Theft }
     }
 
-    /// Why a session that nobody ended has run out at `now`, if it has.
-    pub fn run_out(&self, now: Timestamp, policy: &SessionPolicy) -> Option<EndReason> {
-        if self.ended.is_some() || now < self.refresh_expires_at {
+    /// Why a session that nobody ended has run out at `now` by both clocks, if it has.
+    pub fn run_out(&self, now: Moment, policy: &SessionPolicy) -> Option<EndReason> {
+        let end = self.created_at.plus(policy.max_lifetime);
+        let expires_at = self.refresh_expires_at.min(end);
+        if self.ended.is_some() || now.wall < expires_at {
             return None;
         }
-        let at_the_end = self.refresh_expires_at >= self.created_at.plus(policy.max_lifetime);
-        Some(if at_the_end { EndReason::MaxLifetime } else { EndReason::Idle })
+        let passed = |since: i64, span| now.running.saturating_sub(since) >= micros(span);
+        if expires_at >= end {
+            return passed(self.created_running, policy.max_lifetime)
+                .then_some(EndReason::MaxLifetime);
+        }
+        passed(self.rotated_running, policy.idle_lifetime).then_some(EndReason::Idle)
     }
 }
 
@@ -309,6 +324,9 @@ mod tests {
             user_agent: String::new(),
             foreign_replay_at: None,
             ended: None,
+            created_running: 0,
+            rotated_running: 0,
+            epoch: None,
         }
     }
 

@@ -174,6 +174,8 @@ pub struct User {
     pub disabled_at: Option<Timestamp>,
     /// When the user was added.
     pub created_at: Timestamp,
+    /// When all of its sessions were last ended.
+    pub sessions_ended_at: Timestamp,
 }
 
 impl User {

@@ -210,7 +210,9 @@ fn unauthorized(why: Unauthorized) -> Response {
 impl From<Failure> for ApiError {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Unavailable(cause) => Self::Unavailable(cause),
+            Failure::Unavailable(cause) | Failure::OutcomeUnknown(cause) => {
+                Self::Unavailable(cause)
+            }
             Failure::Internal(cause) => Self::Internal(cause),
         }
     }
@@ -266,6 +268,7 @@ impl From<VerifyError> for ApiError {
             VerifyError::Invalid => Unauthorized::Invalid,
             VerifyError::Expired => Unauthorized::Expired,
             VerifyError::Revoked => Unauthorized::Revoked,
+            VerifyError::Undecided(failure) => return failure.into(),
         })
     }
 }

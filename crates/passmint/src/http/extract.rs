@@ -32,7 +32,7 @@ impl FromRequestParts<PublicState> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, state: &PublicState) -> Result<Self, ApiError> {
         let token = authorization(&parts.headers).map_err(ApiError::Unauthorized)?;
-        let verified = state.services().tokens.verify(token)?;
+        let verified = state.services().tokens.verify(token).await?;
         Ok(Self(verified))
     }
 }

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use serde::Serialize;
 
 use super::error::{ApiError, FieldFault, Unauthorized};
@@ -11,12 +11,27 @@ use super::extract::{UserCaller, authorization, has_authorization};
 use super::fields::Fields;
 use crate::domain::audit::Actor;
 use crate::domain::session::{EndReason, Session, SessionId};
-use crate::service::session::SessionService;
+use crate::service::session::{SessionPage, SessionService};
 use crate::service::token::TokenService;
 
 #[derive(Serialize)]
 pub(super) struct SessionsBody {
     sessions: Vec<SessionBody>,
+    /// Only where there are more: what to send as `before` for the next page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+/// How many sessions one answer lists.
+const PAGE: u32 = 100;
+
+/// `?before=ID`: sessions that began before that one.
+fn before(uri: &Uri) -> Result<Option<SessionId>, ApiError> {
+    let pairs = uri.query().unwrap_or_default().split('&');
+    match pairs.filter_map(|pair| pair.strip_prefix("before=")).next_back() {
+        None | Some("") => Ok(None),
+        Some(id) => SessionId::parse(id).map(Some).ok_or(ApiError::NotFound),
+    }
 }
 
 #[derive(Serialize)]
@@ -46,10 +61,15 @@ impl SessionBody {
 pub(super) async fn list(
     State(sessions): State<SessionService>,
     caller: UserCaller,
+    uri: Uri,
 ) -> Result<Json<SessionsBody>, ApiError> {
-    let live = sessions.of_user(caller.user, false).await?;
+    let page = SessionPage { ended: false, before: before(&uri)?, limit: PAGE + 1 };
+    let mut live = sessions.of_user(caller.user, page).await?;
+    let more = live.len() > PAGE as usize;
+    live.truncate(PAGE as usize);
+    let next = live.last().filter(|_| more).map(|session| session.id.to_string());
     let sessions = live.iter().map(|s| SessionBody::new(s, caller.session)).collect();
-    Ok(Json(SessionsBody { sessions }))
+    Ok(Json(SessionsBody { sessions, next }))
 }
 
 /// `DELETE /api/v1/sessions/{id}/`
@@ -89,7 +109,7 @@ pub(super) async fn logout(
 ) -> Result<StatusCode, ApiError> {
     let (session, actor) = if has_authorization(&headers) {
         let token = authorization(&headers).map_err(ApiError::Unauthorized)?;
-        let subject = tokens.verify(token)?.subject;
+        let subject = tokens.verify(token).await?.subject;
         (subject.session, subject.user.map_or(Actor::Nobody, Actor::User))
     } else {
         let token = fields.any_text("refresh_token").map_err(|fault| match fault {
@@ -99,7 +119,7 @@ pub(super) async fn logout(
         (tokens.session_of_refresh_token(token), Actor::Nobody)
     };
     if let Some(session) = session {
-        sessions.end(session, EndReason::Logout, actor).await?;
+        sessions.end_proven(session, actor).await?;
     }
     Ok(StatusCode::NO_CONTENT)
 }

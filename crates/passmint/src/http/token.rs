@@ -108,7 +108,7 @@ pub(super) async fn verify(
     fields: Fields,
 ) -> Result<Response, ApiError> {
     let token = one("token", fields.any_text("token"))?;
-    let verified = tokens.verify(token)?;
+    let verified = tokens.verify(token).await?;
     // A verified token is base64url and dots, and its claims are JSON already.
     let body = format!(r#"{{"token":"{token}","claims":{}}}"#, verified.claims.json);
     Ok(([(CONTENT_TYPE, "application/json")], body).into_response())

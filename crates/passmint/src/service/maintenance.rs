@@ -1,20 +1,28 @@
-//! What goes on in the background: keys move on, ended sessions are deleted, revocations swept.
-//! Small batches, no cron job.
+//! What goes on in the background: keys move on, ended sessions are deleted, revocations swept, the clock
+//! watched. Small batches, no cron job. Each on a task of its own, so that none waits for another; one that
+//! ends is logged and begun anew.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Parts;
+use futures_util::FutureExt as _;
+use tokio::task::JoinSet;
+
 use super::key::KeyService;
+use super::{Failure, Parts};
+use crate::domain::clock_guard::ClockEvent;
 use crate::domain::session::SessionId;
 use crate::domain::user::UserId;
 use crate::store::SweepSessions;
 
-/// How often a round begins.
+/// How often keys, sessions, revocations and records are looked at.
 const ROUND: Duration = Duration::from_secs(30);
-/// How often what a restart must not forget is written.
-const KEEP_THROTTLES: Duration = Duration::from_secs(1);
-/// How often the prices of all stored hashes are looked at, and how many at once.
+/// How often what a restart must not forget is written, and the clock is looked at.
+const SECOND: Duration = Duration::from_secs(1);
+/// How often the running time is kept. It is also a sign that the store takes writes.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// How often the costs of all stored hashes are looked at, and how many at once.
 const LEARN_PRICES: Duration = Duration::from_hours(1);
 const PRICES_BATCH: u32 = 5000;
 /// Rows that one step of the session walk looks at, and the pause after it.
@@ -23,7 +31,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How much longer than an access token a revocation is kept: `iat` may lie this far ahead.
 const MARGIN: Duration = Duration::from_mins(2);
 
-/// Runs rounds until it is dropped.
+/// Runs all loops until it is dropped.
 pub struct Maintenance {
     parts: Arc<Parts>,
     keys: KeyService,
@@ -35,121 +43,162 @@ impl Maintenance {
         Self { parts, keys }
     }
 
-    /// Never returns. A failed round is logged and the next one tries again.
+    /// Never returns. What fails is logged and tried again in the next round.
     pub async fn run(self) {
-        let rounds = async {
-            loop {
-                tokio::time::sleep(ROUND).await;
-                self.round().await;
+        let mut loops = JoinSet::new();
+        let parts = || Arc::clone(&self.parts);
+        loops.spawn(every("clock", SECOND, parts(), |parts| async move { parts.watch_clock() }));
+        loops.spawn(every("throttles", SECOND, parts(), |parts| async move {
+            parts.keep_throttles().await;
+        }));
+        loops.spawn(every("heartbeat", HEARTBEAT, parts(), |parts| async move {
+            if let Err(error) = parts.store.keep_running_time().await {
+                tracing::warn!(%error, "the running time could not be kept");
             }
+        }));
+        loops.spawn(every("keys", ROUND, self.keys, |keys| async move {
+            if let Err(error) = keys.tick().await {
+                tracing::error!(%error, "the keys could not be looked after");
+            }
+        }));
+        loops.spawn(every("revocations", ROUND, parts(), |parts| async move {
+            sweep_revocations(&parts).await;
+        }));
+        loops.spawn(every("sessions", ROUND, parts(), |parts| async move {
+            if let Err(error) = walk_sessions(&parts, Some(PAUSE)).await {
+                tracing::warn!(%error, "sessions could not be swept");
+            }
+        }));
+        loops.spawn(every("records", ROUND, parts(), |parts| async move {
+            if parts.clock_guard.lock().may_destroy() {
+                parts.forget_throttles().await;
+                sweep_audit(&parts).await;
+            }
+        }));
+        learn_prices(&self.parts).await;
+        loops.spawn(every("prices", LEARN_PRICES, parts(), |parts| async move {
+            learn_prices(&parts).await;
+        }));
+        while loops.join_next().await.is_some() {}
+    }
+}
+
+/// Does `work` every so often, for ever. A panic ends one round and is logged.
+async fn every<T, F>(
+    name: &'static str,
+    period: Duration,
+    subject: T,
+    work: impl Fn(T) -> F + Send + 'static,
+) where
+    T: Clone + Send + 'static,
+    F: Future<Output = ()> + Send,
+{
+    loop {
+        tokio::time::sleep(period).await;
+        let round = AssertUnwindSafe(work(subject.clone()));
+        if round.catch_unwind().await.is_err() {
+            tracing::error!(maintenance = name, "a round of maintenance ended in a panic");
+        }
+    }
+}
+
+impl Parts {
+    /// Compares the clocks; a jump stops all destruction by age for a while.
+    fn watch_clock(&self) {
+        let event = self.clock_guard.lock().look(self.clock.now(), self.clock.steady());
+        match event {
+            None => {}
+            Some(ClockEvent::Jumped(seconds)) => {
+                self.metrics.clock_jump();
+                tracing::error!(
+                    seconds,
+                    "the clock was set: nothing is ended, deleted or dropped by age until it is set \
+                     back, or has been steady for an hour"
+                );
+            }
+            Some(ClockEvent::BackInStep) => {
+                tracing::warn!("the clock is where it was before it was set");
+            }
+            Some(ClockEvent::Confirmed) => {
+                tracing::warn!(
+                    "the clock has been steady for an hour since it was set: it is believed"
+                );
+            }
+        }
+    }
+}
+
+/// Walks over all sessions once: ends what has run out or was made with a revoked key, deletes what is
+/// old. With a pause after each step, or as fast as it goes.
+pub(super) async fn walk_sessions(parts: &Parts, pause: Option<Duration>) -> Result<(), Failure> {
+    let mut after: Option<SessionId> = None;
+    loop {
+        let sessions = parts.settings.load().sessions.clone();
+        let by_age = parts.clock_guard.lock().may_destroy();
+        let sweep = SweepSessions {
+            after,
+            batch: BATCH,
+            policy: sessions.policy(),
+            keep_ended: sessions.keep_ended,
+            by_age,
         };
-        let throttles = async {
-            loop {
-                tokio::time::sleep(KEEP_THROTTLES).await;
-                self.parts.keep_throttles().await;
-            }
-        };
-        let prices = async {
-            loop {
-                self.learn_prices().await;
-                tokio::time::sleep(LEARN_PRICES).await;
-            }
-        };
-        tokio::join!(rounds, throttles, prices);
+        after = parts.store.sweep_sessions(sweep).await?.next;
+        if after.is_none() {
+            return Ok(());
+        }
+        if let Some(pause) = pause {
+            tokio::time::sleep(pause).await;
+        }
     }
+}
 
-    /// One round.
-    pub async fn round(&self) {
-        if let Err(error) = self.parts.store.keep_running_time().await {
-            tracing::warn!(%error, "the running time could not be kept");
+async fn sweep_revocations(parts: &Parts) {
+    while parts.clock_guard.lock().may_destroy() && parts.revocations.is_loaded() {
+        match parts.store.sweep_revocations(MARGIN).await {
+            Ok(swept) if swept.is_empty() => return,
+            Ok(swept) => parts.revocations.forget(&swept),
+            Err(error) => {
+                tracing::warn!(%error, "revocations could not be swept");
+                return;
+            }
         }
-        if let Err(error) = self.keys.tick().await {
-            tracing::error!(%error, "the keys could not be looked after");
-        }
-        self.sweep_revocations().await;
-        self.sweep_sessions().await;
-        self.parts.forget_throttles().await;
-        self.sweep_audit().await;
+        tokio::time::sleep(PAUSE).await;
     }
+}
 
-    async fn sweep_audit(&self) {
-        loop {
-            let keep = self.parts.settings.load().audit.keep;
-            match self.parts.store.sweep_audit(keep).await {
-                Ok(0) => return,
-                Ok(_) => tokio::time::sleep(PAUSE).await,
-                Err(error) => {
-                    tracing::warn!(%error, "the audit log could not be swept");
-                    return;
-                }
+async fn sweep_audit(parts: &Parts) {
+    loop {
+        let keep = parts.settings.load().audit.keep;
+        match parts.store.sweep_audit(keep).await {
+            Ok(0) => return,
+            Ok(_) => tokio::time::sleep(PAUSE).await,
+            Err(error) => {
+                tracing::warn!(%error, "the audit log could not be swept");
+                return;
             }
         }
     }
+}
 
-    /// Tells the hashing pool what the stored hashes cost, so that refusing an unknown name takes as
-    /// long as refusing the owner of the dearest of them.
-    async fn learn_prices(&self) {
-        let usual = self.parts.hashing.usual_prefix();
-        let mut after = Some(UserId(i64::MIN));
-        let mut unusual = Vec::new();
-        while let Some(from) = after {
-            match self.parts.store.unusual_hashes(usual.clone(), from, PRICES_BATCH).await {
-                Ok((hashes, next)) => {
-                    unusual.extend(self.parts.hashing.schemes(&hashes));
-                    unusual.sort_unstable();
-                    unusual.dedup();
-                    after = next;
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "the prices of stored hashes could not be looked at");
-                    return;
-                }
+/// Finds out which other hashes than this server's own are stored, so that refusing a login takes as
+/// long as refusing the owner of the slowest of them.
+async fn learn_prices(parts: &Parts) {
+    let usual = parts.hashing.usual_prefix();
+    let mut after = Some(UserId(i64::MIN));
+    let mut unusual = Vec::new();
+    while let Some(from) = after {
+        match parts.store.unusual_hashes(usual.clone(), from, PRICES_BATCH).await {
+            Ok((hashes, next)) => {
+                unusual.extend(parts.hashing.schemes(&hashes));
+                unusual.sort_unstable();
+                unusual.dedup();
+                after = next;
             }
-        }
-        self.parts.hashing.learn(&unusual);
-    }
-
-    async fn sweep_revocations(&self) {
-        let lifetime = self.parts.settings.load().tokens.access_lifetime + MARGIN;
-        // Tokens of another service need not say when they were issued, so nothing tells when the last
-        // one that an ended user holds has run out.
-        let keep_users = self.parts.ring.load().verifying.accepts_tokens_without_kid();
-        loop {
-            match self.parts.store.sweep_revocations(lifetime, keep_users).await {
-                Ok(swept) if swept.is_empty() => return,
-                Ok(swept) => self.parts.revocations.forget(&swept),
-                Err(error) => {
-                    tracing::warn!(%error, "revocations could not be swept");
-                    return;
-                }
+            Err(error) => {
+                tracing::warn!(%error, "the costs of stored hashes could not be looked at");
+                return;
             }
         }
     }
-
-    /// Walks over all sessions once.
-    async fn sweep_sessions(&self) {
-        let mut after: Option<SessionId> = None;
-        loop {
-            let sessions = self.parts.settings.load().sessions.clone();
-            let sweep = SweepSessions {
-                after,
-                batch: BATCH,
-                policy: sessions.policy(),
-                keep_ended: sessions.keep_ended,
-            };
-            match self.parts.store.sweep_sessions(sweep).await {
-                Ok(swept) => {
-                    after = swept.next;
-                    if after.is_none() {
-                        return;
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "sessions could not be swept");
-                    return;
-                }
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
-    }
+    parts.hashing.learn(&unusual);
 }

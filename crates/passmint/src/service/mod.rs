@@ -15,6 +15,7 @@ pub mod user;
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use tokio::sync::RwLock;
 use tokio_util::task::TaskTracker;
 
@@ -24,8 +25,9 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::crypto::hasher::HashingPool;
 use crate::crypto::key_ring::KeyRing;
+use crate::domain::clock_guard::ClockGuard;
 use crate::revocation::RevocationView;
-use crate::store::{Store, StoreError};
+use crate::store::{LongestLifetimes, Store, StoreError};
 use crate::telemetry::Metrics;
 use crate::throttle::Throttle;
 
@@ -55,6 +57,10 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// Recognises credentials.
     pub digests: OnceLock<CredentialDigests>,
+    /// Whether the wall clock is believed.
+    pub clock_guard: Mutex<ClockGuard>,
+    /// The longest lifetimes that were ever in force.
+    pub longest: Mutex<LongestLifetimes>,
     /// Work that no client can end: a stopping server waits for it.
     pub detached: TaskTracker,
 }
@@ -86,6 +92,9 @@ pub enum Failure {
     /// Worth another try later.
     #[error("temporarily unavailable: {0}")]
     Unavailable(String),
+    /// A write may or may not have happened.
+    #[error("{0}; look at what is there before trying again")]
+    OutcomeUnknown(String),
     /// A fault of ours.
     #[error("{0}")]
     Internal(String),
@@ -102,6 +111,7 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Unavailable(cause) => Self::Unavailable(cause),
+            StoreError::OutcomeUnknown(_) => Self::OutcomeUnknown(error.to_string()),
             StoreError::Failed(cause) => Self::Internal(cause),
         }
     }

@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use super::{Failure, Parts};
 use crate::domain::audit::Actor;
+use crate::domain::revocation::TokenSubject;
 use crate::domain::session::{EndReason, Session, SessionId};
 use crate::domain::user::{User, UserId};
 use crate::store::Sessions;
+
+pub use crate::store::SessionPage;
 
 /// Lists, ends and explains sessions.
 #[derive(Clone)]
@@ -18,9 +21,9 @@ impl SessionService {
         Self(parts)
     }
 
-    /// The user's live sessions, newest first; with `ended`, those that ended too.
-    pub async fn of_user(&self, user: UserId, ended: bool) -> Result<Vec<Session>, Failure> {
-        Ok(self.0.store.sessions_of(user, ended).await?)
+    /// The user's sessions, newest first.
+    pub async fn of_user(&self, user: UserId, page: SessionPage) -> Result<Vec<Session>, Failure> {
+        Ok(self.0.store.sessions_of(user, page).await?)
     }
 
     /// One session with its user, ended or not.
@@ -36,6 +39,16 @@ impl SessionService {
         actor: Actor,
     ) -> Result<bool, Failure> {
         Ok(self.end_some(Sessions::One(id), reason, actor).await? > 0)
+    }
+
+    /// Ends the session of a genuine token on its holder's word. Its access tokens are refused from then
+    /// on, even where nothing is kept of the session any more.
+    pub async fn end_proven(&self, id: SessionId, actor: Actor) -> Result<(), Failure> {
+        let token = TokenSubject { user: None, session: Some(id), generation: 0, user_epoch: 0 };
+        if self.0.is_revoked(&token, self.0.clock.now()).await? {
+            return Ok(());
+        }
+        self.end_some(Sessions::Proven(id), EndReason::Logout, actor).await.map(drop)
     }
 
     /// Ends a session if it is this user's; whether it was live and theirs.

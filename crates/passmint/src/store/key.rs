@@ -25,6 +25,8 @@ pub struct StoredKey {
     pub sealed: Vec<u8>,
     /// Whether it was imported: then an HS256 key also answers for tokens without `kid`.
     pub imported: bool,
+    /// Until when by running time (microseconds) it verifies, where it stopped signing.
+    pub until_running: Option<i64>,
 }
 
 /// A key to keep.
@@ -55,8 +57,8 @@ pub struct KeyChange {
     pub drop: Vec<String>,
     /// New sealed secrets, by `kid`.
     pub reseal: Vec<(String, Vec<u8>)>,
-    /// Ends the live sessions of this refresh key as `key_revoked`.
-    pub end_sessions_of: Option<u32>,
+    /// Notes that this refresh key is revoked: the walk over the sessions ends those that it made.
+    pub revoked_refresh_key: Option<u32>,
     /// The seal check to keep with the keys (proves that a master key is the right one).
     pub seal_check: Option<Vec<u8>>,
 }

@@ -27,24 +27,38 @@ use crate::domain::session::EndReason;
 pub use crate::domain::audit::By;
 pub use audit::{AuditQuery, AuditStore};
 pub use key::{KeyChange, KeyStore, NewKey, StoredKey};
-pub use revocation::RevocationStore;
+pub use revocation::{LongestLifetimes, RevocationStore};
 pub use session::{
-    Lineage, RotateRefresh, Rotation, SessionStore, Sessions, StartSession, SweepSessions,
-    SweptSessions,
+    Lineage, RotateRefresh, Rotation, SessionPage, SessionStore, Sessions, StartSession,
+    SweepSessions, SweptSessions,
 };
 pub use throttle::ThrottleStore;
 pub use user::{Added, ImportUser, NewUser, PasswordChange, UserChange, UserStore};
 
 /// What a caller can do about a failed verb.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The store cannot answer now: full queue, full disk, locked. Worth another try.
+    /// The store cannot answer now: full queue, full disk, locked. Nothing was changed; worth another
+    /// try.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
+    /// A write may or may not have happened: ask again before doing it again.
+    #[error("whether it was written is not known: {0}")]
+    OutcomeUnknown(String),
     /// Anything else: a fault of ours or of the data.
     #[error("the store failed: {0}")]
     Failed(String),
 }
+
+impl StoreError {
+    /// A write that is not durable in time.
+    pub(crate) fn late() -> Self {
+        Self::OutcomeUnknown("the disk has not answered in time".to_owned())
+    }
+}
+
+/// How long an executed write may take to become durable.
+const COMMIT_WITHIN: Duration = Duration::from_secs(10);
 
 /// Who is told of what the store has committed. Called on the store's own thread, after the commit
 /// and before any answer, so that no caller can forget it or be cancelled in between.
@@ -67,6 +81,9 @@ pub trait CommitSink: Send + Sync {
 
     /// Hears of an audit record.
     fn audited(&self, kind: AuditKind);
+
+    /// The store cannot go on: the process is to end, and to start anew from what is on the disk.
+    fn fatal(&self, why: &str);
 }
 
 /// The outcome of a write that has been executed but may not be durable yet. It can be looked at to
@@ -90,8 +107,11 @@ impl<T> Uncommitted<T> {
 
     /// Waits until it is durable.
     pub async fn committed(self) -> Result<T, StoreError> {
-        let lost = |_| StoreError::Failed("the writer has ended".to_owned());
-        self.committed.await.map_err(lost)??;
+        let lost = |_| StoreError::OutcomeUnknown("the writer has ended".to_owned());
+        match tokio::time::timeout(COMMIT_WITHIN, self.committed).await {
+            Ok(committed) => committed.map_err(lost)??,
+            Err(_) => return Err(StoreError::late()),
+        }
         Ok(self.outcome)
     }
 }

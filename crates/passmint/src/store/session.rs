@@ -94,6 +94,8 @@ pub enum Sessions {
     One(SessionId),
     /// One, if it is this user's.
     OneOf(UserId, SessionId),
+    /// One whose token was presented and is genuine: its access tokens end even where its row is gone.
+    Proven(SessionId),
     /// All of the user but one; raises the user's epoch for all but that one.
     AllOfExcept(UserId, SessionId),
     /// All of the user; raises the user's epoch.
@@ -119,7 +121,7 @@ pub trait SessionStore: Send + Sync {
         rotate: RotateRefresh,
     ) -> Result<Uncommitted<Rotation>, StoreError>;
 
-    /// Ends live sessions; how many.
+    /// Ends live sessions; how many. Where nothing ends, nothing is written.
     async fn end_sessions(
         &self,
         which: Sessions,
@@ -130,12 +132,28 @@ pub trait SessionStore: Send + Sync {
     /// One session, ended or not, with its user unless that was deleted.
     async fn session(&self, id: SessionId) -> Result<Option<(Session, Option<User>)>, StoreError>;
 
-    /// The user's sessions, newest first; with `ended`, ended ones too.
-    async fn sessions_of(&self, user: UserId, ended: bool) -> Result<Vec<Session>, StoreError>;
+    /// The user's sessions, newest first.
+    async fn sessions_of(
+        &self,
+        user: UserId,
+        page: SessionPage,
+    ) -> Result<Vec<Session>, StoreError>;
 
     /// Walks the table once more from where it stopped, over at most `batch` rows: ends what has run
-    /// out, deletes what ended longer than `keep_ended` (of running time) ago.
+    /// out and what was made with a revoked refresh key, deletes what ended longer than `keep_ended`
+    /// ago. What goes by age goes only when both clocks say so.
     async fn sweep_sessions(&self, sweep: SweepSessions) -> Result<SweptSessions, StoreError>;
+}
+
+/// Which of a user's sessions to read.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionPage {
+    /// Ended ones too.
+    pub ended: bool,
+    /// Only those that began before this one.
+    pub before: Option<SessionId>,
+    /// At most so many.
+    pub limit: u32,
 }
 
 /// One step of the background walk over the sessions.
@@ -149,6 +167,8 @@ pub struct SweepSessions {
     pub policy: SessionPolicy,
     /// How long an ended session is kept.
     pub keep_ended: Duration,
+    /// Whether anything may be ended or deleted by its age now.
+    pub by_age: bool,
 }
 
 /// What one step of the walk did.
@@ -156,7 +176,7 @@ pub struct SweepSessions {
 pub struct SweptSessions {
     /// Where to go on; `None` when the walk is through.
     pub next: Option<SessionId>,
-    /// How many ran out.
+    /// How many ran out, or had been made with a revoked refresh key.
     pub ended: u64,
     /// How many were deleted.
     pub deleted: u64,

@@ -155,6 +155,7 @@ pub struct Reading {
 struct Tokens {
     logins: Fixed<LoginOutcome, Counter>,
     repeat_logins: Counter,
+    clock_jumps: Counter,
     refreshes: Fixed<RefreshOutcome, Counter>,
     verifications: Fixed<VerifyOutcome, Counter>,
     ended: Fixed<EndReason, Counter>,
@@ -178,6 +179,8 @@ impl Tokens {
         Self {
             logins: to.counters("logins", "Logins by outcome", LoginOutcome::all(), logins),
             repeat_logins: to.metric("repeat_logins", repeated),
+            clock_jumps: to
+                .metric("clock_jumps", "Times that the wall clock was set by more than a minute"),
             refreshes: to.counters(
                 "refreshes",
                 "Refreshes by outcome",
@@ -339,6 +342,11 @@ impl Metrics {
     /// Counts a login that was recognised as a repeat.
     pub fn repeat_login(&self) {
         self.tokens.repeat_logins.inc();
+    }
+
+    /// Counts a jump of the wall clock.
+    pub fn clock_jump(&self) {
+        self.tokens.clock_jumps.inc();
     }
 
     /// Counts a refresh.

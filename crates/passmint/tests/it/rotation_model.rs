@@ -272,13 +272,20 @@ impl History<'_> {
         let now = self.world.now();
         for lineage in &self.lineages {
             for (issued, token) in lineage.access_tokens.iter().rev().take(2) {
-                let verdict = self.world.services.tokens.verify(token).map(|_| ());
+                let verified =
+                    self.world.runtime.block_on(self.world.services.tokens.verify(token));
                 let expected = if now >= (issued + ACCESS).min(lineage.began + MAX) {
-                    Err(VerifyError::Expired)
+                    "expired"
                 } else if lineage.revoked {
-                    Err(VerifyError::Revoked)
+                    "revoked"
                 } else {
-                    Ok(())
+                    "good"
+                };
+                let verdict = match verified {
+                    Ok(_) => "good",
+                    Err(VerifyError::Expired) => "expired",
+                    Err(VerifyError::Revoked) => "revoked",
+                    Err(error) => panic!("{error}"),
                 };
                 assert_eq!(verdict, expected);
             }

@@ -216,7 +216,7 @@ fn tampering_with_the_audit_log_is_found() {
             "UPDATE audit SET at = at - 1 WHERE sequence = 8",
         ),
         (
-            "INSERT INTO audit SELECT 0, at, event, user_id, record, hash FROM audit WHERE sequence = 1",
+            "INSERT INTO audit (sequence, at, event, user_id, record, hash) SELECT 0, at, event, user_id, record, hash FROM audit WHERE sequence = 1",
             "DELETE FROM audit WHERE sequence = 0",
         ),
     ] {

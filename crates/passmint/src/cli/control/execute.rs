@@ -6,11 +6,13 @@ use serde_json::{Value, json};
 use super::request::{AuditPage, Request, UserSet};
 use crate::domain::audit::{Actor, AuditRecord, ChainLink};
 use crate::domain::key::KeyUse;
+use crate::domain::moment::Moment;
 use crate::domain::secret::{Password, SecretBytes};
 use crate::domain::session::{EndReason, Session, SessionId};
 use crate::domain::time::Timestamp;
 use crate::domain::user::{User, UserId};
 use crate::service::Services;
+use crate::service::session::SessionPage;
 use crate::service::user::{AddUser, SetUser};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{AuditQuery, StoredKey};
@@ -101,7 +103,9 @@ async fn session(services: &Services, request: Request) -> Result<Value> {
     match request {
         Request::SessionList { name, ended } => {
             let user = services.users.find(&name).await?;
-            let listed = sessions.of_user(user.id, ended).await?;
+            let listed = sessions
+                .of_user(user.id, SessionPage { ended, before: None, limit: u32::MAX })
+                .await?;
             Ok(listed.iter().map(show_session).collect())
         }
         Request::SessionEnd { id } => {
@@ -241,7 +245,8 @@ fn show_session(session: &Session) -> Value {
 }
 
 fn explain(services: &Services, session: &Session) -> String {
-    let now = services.parts.clock.now();
+    // By the wall clock alone: nothing is ended here.
+    let now = Moment { wall: services.parts.clock.now(), running: i64::MAX };
     let policy = services.settings.load().sessions.policy();
     let ended = session.ended.map(|(_, reason)| reason).or_else(|| session.run_out(now, &policy));
     ended.map_or_else(

@@ -124,15 +124,18 @@ impl TokenService {
     /// days after the session began (`sessions.refresh_with_access_token`).
     pub async fn renew_access_token(&self, token: &str) -> Result<String, RefreshError> {
         let parts = &self.parts;
-        let verified = self.verify(token).map_err(|error| match error {
+        let verified = self.verify(token).await.map_err(|error| match error {
             VerifyError::Expired => RefreshError::Expired,
             VerifyError::Invalid | VerifyError::Revoked => RefreshError::Refused,
+            VerifyError::Undecided(failure) => RefreshError::Failed(failure),
         })?;
         let session = verified.subject.session.ok_or(RefreshError::Refused)?;
         let found = parts.store.session(session).await.map_err(Failure::from)?;
         let (session, user) = found.ok_or(RefreshError::Refused)?;
         let user = user.ok_or(RefreshError::Refused)?;
-        if session.ended.is_some() {
+        // Session and user are of one moment; what ended all sessions since raised the user's epoch.
+        let of_another_epoch = session.epoch.is_some_and(|epoch| epoch != user.epoch);
+        if session.ended.is_some() || user.disabled_at.is_some() || of_another_epoch {
             return Err(RefreshError::Refused);
         }
         let now = parts.clock.now();
@@ -142,6 +145,7 @@ impl TokenService {
         let id = random::bytes::<16>().map_err(Failure::internal)?;
         let id = format!("{:032x}", u128::from_be_bytes(id));
         let lineage = Lineage { session, user };
+        parts.store.note_issue(now).await.map_err(Failure::from)?;
         let issuer = Issuer { ring: parts.ring.load_full(), config: parts.settings.load_full() };
         let (token, _) = issuer.access_token(&lineage, &id, now)?;
         Ok(token)

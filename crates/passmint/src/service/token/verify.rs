@@ -1,6 +1,8 @@
-//! Verifying access tokens (contract sections 4 and 5). Never reads the database.
+//! Verifying access tokens (contract sections 4 and 5). Reads the database only for tokens that another
+//! service signed, the first time and once a minute, and in the first moments after a start.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::digest;
 use passmint_verify::{Claims, Rejection, Rules};
@@ -11,10 +13,15 @@ use crate::domain::revocation::TokenSubject;
 use crate::domain::session::SessionId;
 use crate::domain::time::Timestamp;
 use crate::domain::user::UserId;
+use crate::revocation::RevocationView;
+use crate::service::{Failure, Parts};
 use crate::telemetry::VerifyOutcome;
 
+/// How long what the user table says of a foreign token's user is believed.
+const LOOKED_UP_FOR: Duration = Duration::from_mins(1);
+
 /// Why an access token is not accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
     /// Not one of ours.
     #[error("not a valid token")]
@@ -25,29 +32,39 @@ pub enum VerifyError {
     /// Genuine, but its session or user is ended.
     #[error("the token has been revoked")]
     Revoked,
+    /// It cannot be decided now.
+    #[error(transparent)]
+    Undecided(#[from] Failure),
 }
 
 /// An access token that was found genuine.
 #[derive(Debug)]
 pub struct Verified {
-    /// What it says.
+    /// What it says; of a foreign one, who its user is by this server's own table.
     pub claims: Claims,
     /// The part that revocation looks at.
     pub subject: TokenSubject,
     ring: u64,
+    /// When the user of a foreign token was looked up (by the steady clock), and the newest ending of its
+    /// sessions then.
+    looked_up: Option<(Timestamp, Option<i64>)>,
 }
 
 impl TokenService {
     /// Whether `token` counts now. A token seen before is recognised by its SHA-256; the revocation
-    /// view is asked every time. Never reads the database.
-    pub fn verify(&self, token: &str) -> Result<Arc<Verified>, VerifyError> {
-        let outcome = self.try_verify(token);
-        self.parts.metrics.verification(match &outcome {
-            Ok(_) => VerifyOutcome::Valid,
-            Err(VerifyError::Invalid) => VerifyOutcome::Invalid,
-            Err(VerifyError::Expired) => VerifyOutcome::Expired,
-            Err(VerifyError::Revoked) => VerifyOutcome::Revoked,
-        });
+    /// view is asked every time.
+    pub async fn verify(&self, token: &str) -> Result<Arc<Verified>, VerifyError> {
+        let outcome = self.try_verify(token).await;
+        let counted = match &outcome {
+            Ok(_) => Some(VerifyOutcome::Valid),
+            Err(VerifyError::Invalid) => Some(VerifyOutcome::Invalid),
+            Err(VerifyError::Expired) => Some(VerifyOutcome::Expired),
+            Err(VerifyError::Revoked) => Some(VerifyOutcome::Revoked),
+            Err(VerifyError::Undecided(_)) => None,
+        };
+        if let Some(counted) = counted {
+            self.parts.metrics.verification(counted);
+        }
         outcome
     }
 
@@ -56,7 +73,7 @@ impl TokenService {
         self.known.clear();
     }
 
-    fn try_verify(&self, token: &str) -> Result<Arc<Verified>, VerifyError> {
+    async fn try_verify(&self, token: &str) -> Result<Arc<Verified>, VerifyError> {
         if token.len() > passmint_verify::MAX_TOKEN_BYTES {
             return Err(VerifyError::Invalid);
         }
@@ -67,21 +84,32 @@ impl TokenService {
         name.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
         let known = self.known.get(&name).filter(|known| known.ring == ring.version);
         let verified = match known {
-            Some(known) if known.claims.expires_at > now.seconds() => known,
-            Some(_) => {
+            Some(known) if known.claims.expires_at <= now.seconds() => {
                 self.known.remove(&name);
                 return Err(VerifyError::Expired);
             }
-            None => {
-                let verified = Arc::new(self.examine(token, &ring, now)?);
+            Some(known) if self.is_up_to_date(&known) => known,
+            _ => {
+                let examined = self.examine(token, &ring, now)?;
+                drop(ring);
+                let verified = Arc::new(self.look_up(examined).await?);
                 self.known.insert(name, Arc::clone(&verified));
                 verified
             }
         };
-        if parts.revocations.is_revoked(&verified.subject, now) {
+        if parts.is_revoked(&verified.subject, now).await? {
             return Err(VerifyError::Revoked);
         }
         Ok(verified)
+    }
+
+    /// Whether what was looked up for a foreign token still holds.
+    fn is_up_to_date(&self, verified: &Verified) -> bool {
+        let Some((at, ending)) = verified.looked_up else { return true };
+        let parts = &self.parts;
+        let user = verified.subject.user;
+        let newest = user.and_then(|user| parts.revocations.newest_ending(user));
+        newest == ending && parts.clock.steady().since(at) < LOOKED_UP_FOR
     }
 
     fn examine(
@@ -116,6 +144,55 @@ impl TokenService {
             generation: claims.generation,
             user_epoch: claims.user_epoch,
         };
-        Ok(Verified { claims, subject, ring: ring.version })
+        Ok(Verified { claims, subject, ring: ring.version, looked_up: None })
+    }
+
+    /// A token that another service signed says only who it is for. Whether that is a user of ours who may
+    /// log in, its names and its roles are looked up; endings are judged by time, for such tokens know
+    /// nothing of sessions and epochs.
+    async fn look_up(&self, mut verified: Verified) -> Result<Verified, VerifyError> {
+        if !verified.claims.foreign {
+            return Ok(verified);
+        }
+        let parts = &self.parts;
+        let id = verified.subject.user.ok_or(VerifyError::Invalid)?;
+        let ending = parts.revocations.newest_ending(id);
+        let looked_up_at = parts.clock.steady();
+        let found = parts.store.credentials_of(id).await.map_err(Failure::from)?;
+        let Some(user) = found.map(|credentials| credentials.user) else {
+            return Err(if ending.is_some() { VerifyError::Revoked } else { VerifyError::Invalid });
+        };
+        let ended = user.sessions_ended_at.seconds();
+        if user.disabled_at.is_some() || (ended > 0 && verified.claims.issued_at <= ended) {
+            return Err(VerifyError::Revoked);
+        }
+        let claims = &mut verified.claims;
+        claims.subject = user.subject();
+        claims.username = user.username.to_string();
+        claims.email = user.email;
+        claims.roles = user.roles;
+        // What was ended before it was issued does not concern it.
+        verified.subject.user_epoch = user.epoch;
+        verified.looked_up = Some((looked_up_at, ending));
+        Ok(verified)
+    }
+}
+
+impl Parts {
+    /// Asks the view, or in the first moments of a long start the table that it is filled from.
+    pub(in crate::service) async fn is_revoked(
+        &self,
+        token: &TokenSubject,
+        now: Timestamp,
+    ) -> Result<bool, Failure> {
+        if self.revocations.is_revoked(token, now) {
+            return Ok(true);
+        }
+        if self.revocations.is_loaded() {
+            return Ok(false);
+        }
+        let view = RevocationView::default();
+        view.apply(&self.store.revocations_about(token.user, token.session).await?, now);
+        Ok(view.is_revoked(token, now))
     }
 }

@@ -15,6 +15,7 @@ async fn the_audit_log_is_one_unbroken_chain_across_failures_and_sweeps() {
     // A write that changes nothing and notes nothing, and one that is undone.
     assert!(!world.store.delete_user(UserId(99), By::OPERATOR).await.unwrap());
     world.store.end_sessions(Sessions::One(session), EndReason::Admin, By::OPERATOR).await.unwrap();
+    world.start(user, 2).await;
     world.clock.advance(MINUTE * 60 * 24);
     world.store.set_disabled(user, true, By::OPERATOR).await.unwrap();
     let all = AuditQuery { limit: 100, ..AuditQuery::default() };
@@ -26,8 +27,14 @@ async fn the_audit_log_is_one_unbroken_chain_across_failures_and_sweeps() {
         };
         records.iter().map(event).collect()
     };
-    let expected =
-        ["user.added", "login.granted", "session.ended", "user.disabled", "sessions.ended"];
+    let expected = [
+        "user.added",
+        "login.granted",
+        "session.ended",
+        "login.granted",
+        "user.disabled",
+        "sessions.ended",
+    ];
     assert_eq!(events(&records), expected);
     let newest = follow(ChainLink::START, &records).unwrap();
     assert_eq!(world.store.audit_ends().await.unwrap(), (ChainLink::START, newest));
@@ -36,10 +43,12 @@ async fn the_audit_log_is_one_unbroken_chain_across_failures_and_sweeps() {
     let found = world.store.audit_records(query).await.unwrap();
     assert_eq!(events(&found), ["user.disabled", "user.added"]);
 
-    assert_eq!(world.store.sweep_audit(MINUTE * 60).await.unwrap(), 3);
+    world.clock.step(micros(MINUTE * 60 * 24 * 400));
+    assert_eq!(world.store.sweep_audit(MINUTE * 60 * 48).await.unwrap(), 0, "the clock was set");
+    assert_eq!(world.store.sweep_audit(MINUTE * 60).await.unwrap(), 4);
     assert_eq!(world.store.sweep_audit(MINUTE * 60).await.unwrap(), 0);
     let (from, to) = world.store.audit_ends().await.unwrap();
-    assert_eq!((from, to), (records[2].link, newest));
+    assert_eq!((from, to), (records[3].link, newest));
     let left = world.store.audit_records(all).await.unwrap();
     assert_eq!(follow(from, &left), Ok(newest));
 }

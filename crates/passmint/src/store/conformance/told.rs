@@ -37,8 +37,17 @@ async fn every_end_is_told_with_its_reason() {
 
     let user = world.add_user("mira").await;
     world.start(user, 7).await;
-    let change = KeyChange { end_sessions_of: Some(1), ..KeyChange::default() };
+    let change = KeyChange { revoked_refresh_key: Some(1), ..KeyChange::default() };
     world.store.change_keys(change, By::OPERATOR).await.unwrap();
+    assert_eq!(told(), [], "that is the walk's affair");
+    let sweep = SweepSessions {
+        after: None,
+        batch: 100,
+        policy: policy(),
+        keep_ended: MINUTE,
+        by_age: false,
+    };
+    world.store.sweep_sessions(sweep).await.unwrap();
     assert_eq!(told(), [(EndReason::KeyRevoked, 1)]);
 }
 

@@ -10,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::SqliteStore;
 use super::writer::Write;
 use crate::domain::audit::{AuditEvent, AuditIndex, AuditRecord, ChainLink, follow};
+use crate::domain::moment::Moment;
 use crate::domain::time::Timestamp;
 use crate::domain::user::UserId;
 use crate::store::{AuditQuery, AuditStore, By, StoreError};
@@ -21,7 +22,7 @@ impl AuditStore for SqliteStore {
     fn note(&self, by: By, event: AuditEvent) -> Result<(), StoreError> {
         // When it happened, not when it is written: that may be later.
         let at = self.clock.now();
-        self.writer.write_unheard(move |write| write.note_at(at, &by, &event))
+        self.writer.write_detached(move |write| write.note_at(at, &by, &event))
     }
 
     async fn audit_records(&self, query: AuditQuery) -> Result<Vec<AuditRecord>, StoreError> {
@@ -41,23 +42,24 @@ impl AuditStore for SqliteStore {
 pub(super) fn append(
     db: &Connection,
     last: ChainLink,
-    at: Timestamp,
+    at: Moment,
     by: &By,
     event: &AuditEvent,
 ) -> Sql<ChainLink> {
-    let record = event.record(by, at);
+    let record = event.record(by, at.wall);
     let link = last.next(&record);
     db.prepare_cached(
-        "INSERT INTO audit (sequence, at, event, user_id, record, hash) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT INTO audit (sequence, at, event, user_id, record, hash, running_time) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?
     .execute(params![
         link.sequence,
-        at.micros(),
+        at.wall.micros(),
         event.kind.name(),
         event.user.map(|user| user.0),
         record,
-        link.hash
+        link.hash,
+        at.running
     ])?;
     Ok(link)
 }
@@ -116,18 +118,19 @@ fn record(row: &Row<'_>) -> Sql<AuditRecord> {
 /// does not hold is kept, and all after it: the sweep removes no trace of tampering.
 fn sweep(write: &Write<'_>, keep: Duration) -> Sql<u64> {
     const BATCH: i64 = 1000;
-    let before = write.now.minus(keep);
     let from = anchor(write.db)?;
     let newest = newest(write.db)?.sequence;
     let mut statement = write.db.prepare_cached(
-        "SELECT sequence, hash, record, at, event, user_id FROM audit \
+        "SELECT sequence, hash, record, at, event, user_id, running_time FROM audit \
          WHERE sequence <= ?1 ORDER BY sequence",
     )?;
-    let oldest = statement.query_map([(from.sequence + BATCH).min(newest - 1)], record)?;
+    let oldest = statement.query_map([(from.sequence + BATCH).min(newest - 1)], |row| {
+        Ok((record(row)?, row.get(6)?))
+    })?;
     let mut last = from;
-    for record in oldest {
-        let record = record?;
-        if record.index.at >= before {
+    for oldest in oldest {
+        let (record, running): (AuditRecord, i64) = oldest?;
+        if !(Moment { wall: record.index.at, running }).is_older_than(keep, write.moment()) {
             break;
         }
         match follow(last, slice::from_ref(&record)) {

@@ -8,7 +8,7 @@ use super::writer::Write;
 use super::{SqliteStore, row};
 use crate::domain::audit::{AuditEvent, AuditKind};
 use crate::domain::key::{KeyState, KeyUse};
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Timestamp, micros};
 use crate::store::{By, KeyChange, KeyStore, StoreError, StoredKey};
 
 type Sql<T> = Result<T, rusqlite::Error>;
@@ -26,8 +26,8 @@ impl KeyStore for SqliteStore {
 
 fn all(db: &Connection) -> Sql<Vec<StoredKey>> {
     db.prepare_cached(
-        "SELECT number, kid, use, state, state_at, created_at, public, sealed, imported \
-         FROM key ORDER BY number",
+        "SELECT number, kid, use, state, state_at, created_at, public, sealed, imported, \
+         until_running_time FROM key ORDER BY number",
     )?
     .query_map([], stored_key)?
     .collect()
@@ -56,6 +56,7 @@ fn stored_key(row: &Row<'_>) -> Sql<StoredKey> {
         public: row.get(6)?,
         sealed: row.get(7)?,
         imported: row.get(8)?,
+        until_running: row.get(9)?,
     })
 }
 
@@ -90,8 +91,15 @@ fn change_keys(write: &mut Write<'_>, change: &KeyChange, by: &By) -> Sql<bool> 
     for (kid, state) in &change.states {
         write
             .db
-            .prepare_cached("UPDATE key SET state = ?2, state_at = ?3 WHERE kid = ?1")?
-            .execute(params![kid, state.name(), state.at().map(Timestamp::micros)])?;
+            .prepare_cached(
+                "UPDATE key SET state = ?2, state_at = ?3, until_running_time = ?4 WHERE kid = ?1",
+            )?
+            .execute(params![
+                kid,
+                state.name(),
+                state.at().map(Timestamp::micros),
+                until_running(write, *state)
+            ])?;
     }
     for (kid, sealed) in &change.reseal {
         write
@@ -102,17 +110,32 @@ fn change_keys(write: &mut Write<'_>, change: &KeyChange, by: &By) -> Sql<bool> 
     for kid in &change.drop {
         write.db.prepare_cached("DELETE FROM key WHERE kid = ?1")?.execute([kid])?;
     }
+    keep_marks(write, change)?;
+    note_change(write, change, by)?;
+    Ok(true)
+}
+
+/// What is kept beside the keys: the seal check, and which refresh keys were revoked.
+fn keep_marks(write: &Write<'_>, change: &KeyChange) -> Sql<()> {
     if let Some(check) = &change.seal_check {
         write
             .db
             .prepare_cached("INSERT OR REPLACE INTO meta (name, value) VALUES ('seal_check', ?1)")?
             .execute([check])?;
     }
-    if let Some(number) = change.end_sessions_of {
-        super::session::end_all_of_key(write, number, by)?;
+    if let Some(number) = change.revoked_refresh_key {
+        write
+            .db
+            .prepare_cached("INSERT OR IGNORE INTO revoked_key (number, at) VALUES (?1, ?2)")?
+            .execute(params![number, write.now.micros()])?;
     }
-    note_change(write, change, by)?;
-    Ok(true)
+    Ok(())
+}
+
+/// When a key may be dropped by running time, if it verifies until some time from now.
+fn until_running(write: &Write<'_>, state: KeyState) -> Option<i64> {
+    let KeyState::Verifying { until: Some(until) } = state else { return None };
+    Some(write.running_time.saturating_add(micros(until.since(write.now))))
 }
 
 fn note_change(write: &mut Write<'_>, change: &KeyChange, by: &By) -> Sql<()> {

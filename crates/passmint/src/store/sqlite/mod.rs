@@ -13,6 +13,7 @@ mod reader;
 mod revocation;
 mod row;
 mod session;
+mod session_walk;
 #[cfg(test)]
 mod tests;
 mod throttle;
@@ -35,11 +36,12 @@ use reader::Readers;
 use writer::{RunningTime, Writer};
 
 /// The schema, step by step; the database's `user_version` counts the steps it has taken.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     FIRST_SCHEMA,
     include_str!("../../../migrations/sqlite/0002_throttle_audit_import.sql"),
     include_str!("../../../migrations/sqlite/0003_session_count.sql"),
     include_str!("../../../migrations/sqlite/0004_lockouts.sql"),
+    include_str!("../../../migrations/sqlite/0005_both_clocks.sql"),
 ];
 
 /// The first step; the bench harness builds its bare table from it.
@@ -169,8 +171,8 @@ fn connect(path: &Path) -> Result<Connection, rusqlite::Error> {
          PRAGMA synchronous = FULL;
          PRAGMA wal_autocheckpoint = 0;
          PRAGMA foreign_keys = ON;
-         PRAGMA temp_store = MEMORY;
          PRAGMA cache_size = -8192;
+         PRAGMA secure_delete = FAST;
          PRAGMA trusted_schema = OFF;",
     )?;
     Ok(connection)

@@ -46,8 +46,9 @@ impl Readers {
         let outcome = tokio::task::spawn_blocking(move || {
             // A permit stands for a connection, so there is one; it goes back before the permit.
             let connection = idle.lock().pop();
-            let outcome = connection.as_ref().map(work);
-            idle.lock().extend(connection);
+            let lease = Lease { connection, idle };
+            let outcome = lease.connection.as_ref().map(|connection| snapshot(connection, work));
+            drop(lease);
             drop(permit);
             outcome
         })
@@ -59,6 +60,29 @@ impl Readers {
             .ok_or_else(|| StoreError::Failed("no connection to read with".to_owned()))?
             .map_err(StoreError::from)
     }
+}
+
+/// A connection that goes back to the pool, also when its reader panics.
+struct Lease {
+    connection: Option<Connection>,
+    idle: Arc<Mutex<Vec<Connection>>>,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.idle.lock().extend(self.connection.take());
+    }
+}
+
+/// All that `work` reads is of one moment.
+fn snapshot<T>(
+    connection: &Connection,
+    work: impl FnOnce(&Connection) -> Result<T, rusqlite::Error>,
+) -> Result<T, rusqlite::Error> {
+    let transaction = connection.unchecked_transaction()?;
+    let outcome = work(&transaction)?;
+    transaction.commit()?;
+    Ok(outcome)
 }
 
 fn connect(path: &Path) -> Result<Connection, rusqlite::Error> {

@@ -1,4 +1,4 @@
-//! The revocation table in SQL.
+//! The revocation table in SQL, and what the store keeps of its clocks.
 
 use std::time::Duration;
 
@@ -6,26 +6,67 @@ use async_trait::async_trait;
 use rusqlite::types::Type;
 use rusqlite::{Row, params};
 
-use super::writer::Write;
+use super::writer::{Write, number, raise_number};
 use super::{SqliteStore, row};
+use crate::domain::moment::Moment;
 use crate::domain::revocation::{Revocation, RevocationEntry};
 use crate::domain::session::SessionId;
 use crate::domain::time::{Timestamp, micros};
 use crate::domain::user::UserId;
-use crate::store::{RevocationStore, StoreError};
+use crate::store::{LongestLifetimes, RevocationStore, StoreError};
 
 type Sql<T> = Result<T, rusqlite::Error>;
 
+/// The columns that [`entry`] reads, in its order.
+const ENTRY: &str = "sequence, kind, user_id, epoch, session_id, generation, effective_at, at";
+/// How many entries one step of a sweep looks at.
+const BATCH: u32 = 500;
+
 #[async_trait]
 impl RevocationStore for SqliteStore {
-    async fn revocations(&self) -> Result<Vec<RevocationEntry>, StoreError> {
+    async fn revocations(
+        &self,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<RevocationEntry>, StoreError> {
+        self.readers
+            .read(move |db| {
+                db.prepare_cached(&format!(
+                    "SELECT {ENTRY} FROM revocation WHERE sequence > ?1 ORDER BY sequence LIMIT ?2"
+                ))?
+                .query_map(params![after, limit], entry)?
+                .collect()
+            })
+            .await
+    }
+
+    async fn count_revocations(&self) -> Result<u64, StoreError> {
         self.readers
             .read(|db| {
-                db.prepare_cached(
-                    "SELECT sequence, kind, user_id, epoch, session_id, generation, effective_at, at \
-                     FROM revocation ORDER BY sequence",
-                )?
-                .query_map([], entry)?
+                // What sequence numbers leave room for: counting would read the whole table.
+                db.query_row(
+                    "SELECT coalesce(max(sequence) - min(sequence) + 1, 0) FROM revocation",
+                    [],
+                    |row| row.get(0),
+                )
+            })
+            .await
+    }
+
+    async fn revocations_about(
+        &self,
+        user: Option<UserId>,
+        session: Option<SessionId>,
+    ) -> Result<Vec<RevocationEntry>, StoreError> {
+        self.readers
+            .read(move |db| {
+                db.prepare_cached(&format!(
+                    "SELECT {ENTRY} FROM revocation WHERE kind = 'user' AND user_id = ?1 \
+                     UNION ALL \
+                     SELECT {ENTRY} FROM revocation WHERE kind <> 'user' AND session_id = ?2 \
+                     ORDER BY sequence"
+                ))?
+                .query_map(params![user.map(|id| id.0), session.map(|id| id.0)], entry)?
                 .collect()
             })
             .await
@@ -33,63 +74,111 @@ impl RevocationStore for SqliteStore {
 
     async fn sweep_revocations(
         &self,
-        lifetime: Duration,
-        keep_users: bool,
-    ) -> Result<Vec<i64>, StoreError> {
+        margin: Duration,
+    ) -> Result<Vec<RevocationEntry>, StoreError> {
+        let kinds = ["session", "user", "generation"];
         self.writer
             .write(move |write| {
-                let lifetime = longest_lifetime(write, micros(lifetime))?;
-                write
-                    .db
-                    .prepare_cached(
-                        "DELETE FROM revocation WHERE sequence IN (SELECT sequence FROM revocation \
-                         WHERE running_time < ?1 AND at < ?2 AND NOT (?3 AND kind = 'user') \
-                         LIMIT 500) RETURNING sequence",
-                    )?
-                    .query_map(
-                        params![
-                            write.running_time.saturating_sub(lifetime),
-                            write.now.micros().saturating_sub(lifetime),
-                            keep_users
-                        ],
-                        |row| row.get(0),
-                    )?
-                    .collect()
+                let mut swept = Vec::new();
+                for kind in kinds {
+                    swept.extend(sweep(write, kind, margin)?);
+                }
+                Ok(swept)
             })
             .await
+    }
+
+    async fn keep_lifetimes(
+        &self,
+        lifetimes: LongestLifetimes,
+    ) -> Result<LongestLifetimes, StoreError> {
+        self.writer
+            .write(move |write| {
+                let keep = |name, span| {
+                    let kept = raise_number(write.db, name, micros(span))?;
+                    Ok::<_, rusqlite::Error>(Duration::from_micros(kept.unsigned_abs()))
+                };
+                Ok(LongestLifetimes {
+                    access: keep("longest_lifetime", lifetimes.access)?,
+                    refresh: keep("longest_refresh_lifetime", lifetimes.refresh)?,
+                })
+            })
+            .await
+    }
+
+    async fn note_issue(&self, now: Timestamp) -> Result<(), StoreError> {
+        if self.writer.covers_issue(now) {
+            return Ok(());
+        }
+        self.writer.write(|write| write.note_issue().map(drop)).await
+    }
+
+    fn running_time(&self) -> i64 {
+        self.running_time.now(&*self.clock)
     }
 
     async fn keep_running_time(&self) -> Result<(), StoreError> {
         self.writer
             .write(|write| {
+                raise_number(write.db, "running_time", write.running_time)?;
                 write
                     .db
-                    .prepare_cached("UPDATE meta SET value = ?1 WHERE name = 'running_time'")?
-                    .execute([write.running_time])
+                    .prepare_cached(
+                        "INSERT OR REPLACE INTO meta (name, value) VALUES ('wall_clock', ?1)",
+                    )?
+                    .execute([write.now.micros()])
                     .map(drop)
             })
             .await
     }
 
+    async fn last_wall_clock(&self) -> Result<Option<Timestamp>, StoreError> {
+        let wall = self.readers.read(|db| number(db, "wall_clock")).await?;
+        Ok(wall.map(Timestamp::from_micros))
+    }
+
     async fn ping(&self) -> Result<(), StoreError> {
-        self.readers.read(|db| db.query_row("SELECT 1", [], |_| Ok(()))).await
+        self.writer.health()?;
+        self.readers.read(|db| number(db, "running_time").map(drop)).await
     }
 }
 
-/// The longest lifetime that a sweep of this database was ever called with: shortening the setting
-/// and lengthening it again must not bring an ended token back.
-fn longest_lifetime(write: &Write<'_>, lifetime: i64) -> Sql<i64> {
-    write
+/// Drops the oldest entries of one kind up to the first that is not due: entries are in the order of
+/// both clocks.
+fn sweep(write: &Write<'_>, kind: &str, margin: Duration) -> Sql<Vec<RevocationEntry>> {
+    let longest = number(write.db, "longest_lifetime")?.unwrap_or(0);
+    let longest = Duration::from_micros(longest.unsigned_abs());
+    let now = Moment { wall: write.now, running: write.really_passed };
+    let before = now.minus(longest.saturating_add(margin));
+    let due: Vec<(i64, bool)> = write
         .db
         .prepare_cached(
-            "INSERT INTO meta (name, value) VALUES ('longest_lifetime', ?1) \
-             ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value) RETURNING value",
+            "SELECT sequence, at < ?2 AND running_time < ?3 FROM revocation \
+             WHERE kind = ?1 ORDER BY sequence LIMIT ?4",
         )?
-        .query_row([lifetime], |row| row.get(0))
+        .query_map(params![kind, before.wall.micros(), before.running, BATCH], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?
+        .collect::<Sql<_>>()?;
+    let Some((last, _)) = due.into_iter().take_while(|(_, due)| *due).last() else {
+        return Ok(Vec::new());
+    };
+    write
+        .db
+        .prepare_cached(&format!(
+            "DELETE FROM revocation WHERE kind = ?1 AND sequence <= ?2 RETURNING {ENTRY}"
+        ))?
+        .query_map(params![kind, last], entry)?
+        .collect()
 }
 
-/// Appends an entry; its position is its sequence number.
-pub(super) fn append(write: &Write<'_>, revocation: Revocation) -> Sql<RevocationEntry> {
+/// Appends an entry dated `at`; its position is its sequence number. Entries that it makes needless are
+/// deleted.
+pub(super) fn append(
+    write: &Write<'_>,
+    revocation: Revocation,
+    at: Timestamp,
+) -> Sql<RevocationEntry> {
     let (kind, user, epoch, session, generation, from) = match revocation {
         Revocation::Session(id) => ("session", None, None, Some(id), None, None),
         Revocation::User { user, epoch, except } => {
@@ -113,12 +202,40 @@ pub(super) fn append(write: &Write<'_>, revocation: Revocation) -> Sql<Revocatio
                 session.map(|id| id.0),
                 generation,
                 from,
-                write.now.micros(),
-                write.running_time
+                at.micros(),
+                write.really_passed
             ],
             |row| row.get(0),
         )?;
-    Ok(RevocationEntry { sequence, revocation, at: write.now })
+    swallow(write, revocation, sequence)?;
+    Ok(RevocationEntry { sequence, revocation, at })
+}
+
+/// Deletes what the entry of that number says, too: of one user, all that end less, but for the newest
+/// with another exception; of one session, generations whose grace is over, but for the highest.
+fn swallow(write: &Write<'_>, revocation: Revocation, sequence: i64) -> Sql<()> {
+    match revocation {
+        Revocation::Session(_) => Ok(()),
+        Revocation::User { user, except, .. } => write
+            .db
+            .prepare_cached(
+                "DELETE FROM revocation WHERE kind = 'user' AND user_id = ?1 AND sequence < ?2 \
+                 AND (?3 IS NULL OR sequence <> coalesce((SELECT max(sequence) FROM revocation \
+                 WHERE kind = 'user' AND user_id = ?1 AND sequence < ?2 \
+                 AND session_id IS NOT ?3), 0))",
+            )?
+            .execute(params![user.0, sequence, except.map(|id| id.0)])
+            .map(drop),
+        Revocation::Generation { session, .. } => write
+            .db
+            .prepare_cached(
+                "DELETE FROM revocation WHERE kind = 'generation' AND session_id = ?1 \
+                 AND effective_at <= ?2 AND sequence < (SELECT max(sequence) FROM revocation \
+                 WHERE kind = 'generation' AND session_id = ?1 AND effective_at <= ?2)",
+            )?
+            .execute(params![session.0, write.now.micros()])
+            .map(drop),
+    }
 }
 
 fn entry(row: &Row<'_>) -> Sql<RevocationEntry> {

@@ -13,11 +13,13 @@ use crate::domain::user::{Claims, Credentials, User, UserId, Username};
 /// The columns that [`session`] reads, in its order.
 pub(super) const SESSION: &str = "id, user_id, secret_hash, generation, anchor_generation, \
      anchor_at, created_at, rotated_at, refresh_expires_at, refresh_key, address, user_agent, \
-     foreign_replay_at, ended_at, end_reason";
+     foreign_replay_at, ended_at, end_reason, created_running_time, rotated_running_time, epoch";
+/// How many those are.
+pub(super) const SESSION_COLUMNS: usize = 18;
 
 /// The columns that [`user`] and [`credentials`] read, in their order.
 pub(super) const USER: &str = "id, username, email, first_name, last_name, roles, claims, epoch, \
-     password_version, disabled_at, created_at, password_hash, imported_id";
+     password_version, disabled_at, created_at, password_hash, imported_id, ended_at";
 
 pub(super) fn session(row: &Row<'_>) -> Result<Session, rusqlite::Error> {
     let ended_at: Option<i64> = row.get(13)?;
@@ -36,6 +38,9 @@ pub(super) fn session(row: &Row<'_>) -> Result<Session, rusqlite::Error> {
         address: row.get::<_, Option<String>>(10)?.and_then(|text| text.parse().ok()),
         user_agent: row.get(11)?,
         foreign_replay_at: row.get::<_, Option<i64>>(12)?.map(Timestamp::from_micros),
+        created_running: row.get(15)?,
+        rotated_running: row.get(16)?,
+        epoch: row.get(17)?,
         // A reason this version does not know still means: ended.
         ended: ended_at.map(|at| (Timestamp::from_micros(at), reason.unwrap_or(EndReason::Admin))),
     })
@@ -58,6 +63,7 @@ pub(super) fn user(row: &Row<'_>) -> Result<User, rusqlite::Error> {
         password_version: row.get(8)?,
         disabled_at: row.get::<_, Option<i64>>(9)?.map(Timestamp::from_micros),
         created_at: time(row, 10)?,
+        sessions_ended_at: time(row, 13)?,
     })
 }
 

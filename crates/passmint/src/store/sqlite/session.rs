@@ -15,8 +15,8 @@ use crate::domain::session::{EndReason, Presentation, Presented, Session, Sessio
 use crate::domain::time::{Timestamp, micros};
 use crate::domain::user::{User, UserId};
 use crate::store::{
-    By, Lineage, RotateRefresh, Rotation, SessionStore, Sessions, StartSession, StoreError,
-    SweepSessions, SweptSessions, Uncommitted,
+    By, Lineage, RotateRefresh, Rotation, SessionPage, SessionStore, Sessions, StartSession,
+    StoreError, SweepSessions, SweptSessions, Uncommitted,
 };
 
 type Sql<T> = Result<T, rusqlite::Error>;
@@ -58,29 +58,21 @@ impl SessionStore for SqliteStore {
             .await
     }
 
-    async fn sessions_of(&self, user: UserId, ended: bool) -> Result<Vec<Session>, StoreError> {
+    async fn sessions_of(
+        &self,
+        user: UserId,
+        page: SessionPage,
+    ) -> Result<Vec<Session>, StoreError> {
         let now = self.clock.now();
-        self.readers.read(move |db| sessions_of(db, user, ended, now)).await
+        self.readers.read(move |db| sessions_of(db, user, page, now)).await
     }
 
     async fn sweep_sessions(&self, sweep: SweepSessions) -> Result<SweptSessions, StoreError> {
-        let now = self.clock.now();
-        let (next, run_out, ended) =
-            self.readers.read(move |db| look_over(db, &sweep, now)).await?;
-        if run_out.is_empty() && ended.is_empty() {
-            return Ok(SweptSessions { next, ..SweptSessions::default() });
-        }
-        self.writer
-            .write(move |write| {
-                let deleted = delete_old(write, &ended, &sweep)?;
-                let ended = end_run_out(write, &run_out, &sweep)?;
-                Ok(SweptSessions { next, ended, deleted })
-            })
-            .await
+        self.walk_sessions(sweep).await
     }
 }
 
-fn find(db: &Connection, id: SessionId) -> Sql<Option<Session>> {
+pub(super) fn find(db: &Connection, id: SessionId) -> Sql<Option<Session>> {
     db.prepare_cached(&format!("SELECT {} FROM session WHERE id = ?1", row::SESSION))?
         .query_row([id.0], row::session)
         .optional()
@@ -97,12 +89,14 @@ fn start_session(write: &mut Write<'_>, start: &StartSession) -> Sql<Option<Line
         return Ok(None);
     }
     let now = write.now;
+    write.note_issue()?;
     write
         .db
         .prepare_cached(
             "INSERT INTO session (id, user_id, secret_hash, generation, anchor_generation, \
              anchor_at, created_at, rotated_at, refresh_expires_at, refresh_key, address, \
-             user_agent) VALUES (?1, ?2, ?3, 0, 0, ?4, ?4, ?4, ?5, ?6, ?7, ?8)",
+             user_agent, created_running_time, rotated_running_time, epoch) \
+             VALUES (?1, ?2, ?3, 0, 0, ?4, ?4, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10)",
         )?
         .execute(params![
             start.id.0,
@@ -113,7 +107,10 @@ fn start_session(write: &mut Write<'_>, start: &StartSession) -> Sql<Option<Line
             start.refresh_key,
             row::address(start.address),
             start.user_agent,
+            write.running_time,
+            user.epoch,
         ])?;
+    super::user::note_epoch_session(write, start.user, start.id)?;
     if let Some((verified, better)) = &start.rehash {
         write
             .db
@@ -134,11 +131,14 @@ fn start_session(write: &mut Write<'_>, start: &StartSession) -> Sql<Option<Line
 /// Ends what is over `max_per_user`: never-refreshed sessions first, oldest first, and not the new
 /// one.
 fn evict(write: &mut Write<'_>, start: &StartSession) -> Sql<()> {
-    let live: u32 = write
+    /// How many one login ends at most, where `max_per_user` was lowered.
+    const AT_ONCE: u32 = 500;
+    let live: i64 = write
         .db
         .prepare_cached("SELECT live FROM session_count WHERE user_id = ?1")?
         .query_row([start.user.0], |row| row.get(0))?;
-    let mut excess = live.saturating_sub(start.policy.max_per_user.max(1));
+    let live = u32::try_from(live).unwrap_or(0);
+    let mut excess = live.saturating_sub(start.policy.max_per_user.max(1)).min(AT_ONCE);
     for refreshed in ["generation = 0", "generation > 0"] {
         if excess == 0 {
             break;
@@ -164,7 +164,8 @@ const ROTATE: &str = "UPDATE session SET \
      generation = generation + 1, \
      anchor_generation = iif(generation = 0 OR ?4 - rotated_at > ?5, generation, anchor_generation), \
      anchor_at = iif(generation = 0 OR ?4 - rotated_at > ?5, ?4, anchor_at), \
-     rotated_at = ?4, \
+     rotated_at = max(?4, rotated_at), \
+     rotated_running_time = ?10, \
      refresh_expires_at = min(?4 + ?6, created_at + ?7), \
      refresh_key = ?8, \
      address = coalesce(?9, address) \
@@ -174,7 +175,7 @@ const ROTATE: &str = "UPDATE session SET \
 
 /// The whole statement of a rotation: `?1` session, `?2` generation, `?3` secret hash, `?4` now, `?5`
 /// reuse interval, `?6` idle lifetime, `?7` maximal lifetime (microseconds), `?8` refresh key, `?9`
-/// address. Public for the bench harness, whose bare writer runs the very same.
+/// address, `?10` running time. Public for the bench harness, whose bare writer runs the very same.
 pub fn rotation_statement() -> &'static str {
     static SQL: LazyLock<String> = LazyLock::new(|| format!("{ROTATE}{}", row::SESSION));
     &SQL
@@ -196,6 +197,7 @@ fn rotate_refresh(write: &mut Write<'_>, rotate: &RotateRefresh) -> Sql<Rotation
                 micros(policy.max_lifetime),
                 rotate.refresh_key,
                 row::address(rotate.address),
+                write.running_time,
             ],
             row::session,
         )
@@ -206,6 +208,8 @@ fn rotate_refresh(write: &mut Write<'_>, rotate: &RotateRefresh) -> Sql<Rotation
     let Some(user) = super::user::find(write.db, session.user)? else {
         return Ok(Rotation::Dead);
     };
+    write.note_issue()?;
+    super::user::note_epoch_session(write, user.id, session.id)?;
     if policy.end_access_token_on_refresh {
         write.revoke(Revocation::Generation {
             session: session.id,
@@ -236,9 +240,12 @@ fn answer_without_rotation(write: &mut Write<'_>, rotate: &RotateRefresh) -> Sql
             end_one(write, session.id, EndReason::StateLost, &rotate.by)?;
             Ok(Rotation::StateLost)
         }
-        // It would have been rotated, had the maximal lifetime not been lowered meanwhile.
+        // It would have been rotated, had the maximal lifetime not been lowered meanwhile. Only both
+        // clocks together end it.
         Presentation::Current => {
-            end_one(write, session.id, EndReason::MaxLifetime, &By::SERVER)?;
+            if session.run_out(write.moment(), &rotate.policy).is_some() {
+                end_one(write, session.id, EndReason::MaxLifetime, &By::SERVER)?;
+            }
             Ok(Rotation::Expired)
         }
         Presentation::Dead => Ok(Rotation::Dead),
@@ -252,7 +259,9 @@ fn replay(write: &mut Write<'_>, session: Session, rotate: &RotateRefresh) -> Sq
         return Ok(Rotation::Dead);
     };
     let foreign = match (session.address, rotate.address) {
-        (Some(known), Some(now)) => Network::of(known) != Network::of(now),
+        (Some(known), Some(now)) => {
+            Network::of(known).neighbourhood() != Network::of(now).neighbourhood()
+        }
         _ => false,
     };
     if foreign && session.foreign_replay_at.is_none() {
@@ -308,18 +317,29 @@ pub(super) fn end_one(
 fn end_sessions(write: &mut Write<'_>, which: Sessions, reason: EndReason, by: &By) -> Sql<u64> {
     match which {
         Sessions::One(id) => Ok(u64::from(end_one(write, id, reason, by)?)),
+        Sessions::Proven(id) => {
+            let ended = end_one(write, id, reason, by)?;
+            if !ended && find(write.db, id)?.is_none() {
+                write.revoke(Revocation::Session(id))?;
+            }
+            Ok(u64::from(ended))
+        }
         Sessions::OneOf(user, id) => {
             let own = find(write.db, id)?.is_some_and(|session| session.user == user);
             Ok(u64::from(own && end_one(write, id, reason, by)?))
         }
         Sessions::AllOfExcept(user, keep) => {
             let ended = end_all_of(write, user, Some(keep), reason, by)?;
-            super::user::raise_epoch(write, user, Some(keep))?;
+            if ended > 0 || super::user::others_have_tokens(write, user, Some(keep))? {
+                super::user::raise_epoch(write, user, Some(keep))?;
+            }
             Ok(ended)
         }
         Sessions::AllOf(user) => {
             let ended = end_all_of(write, user, None, reason, by)?;
-            super::user::raise_epoch(write, user, None)?;
+            if ended > 0 || super::user::others_have_tokens(write, user, None)? {
+                super::user::raise_epoch(write, user, None)?;
+            }
             Ok(ended)
         }
     }
@@ -347,78 +367,31 @@ pub(super) fn end_all_of(
             write.running_time,
             keep.map(|id| id.0)
         ])? as u64;
-    write.sessions_ended(reason, changed);
-    let event = AuditEvent::new(AuditKind::SessionsEnded).of(user).with("reason", reason.name());
-    write.note(by, &event.with("count", changed))?;
+    if changed > 0 {
+        write.sessions_ended(reason, changed);
+        let event = AuditEvent::new(AuditKind::SessionsEnded).of(user);
+        write.note(by, &event.with("reason", reason.name()).with("count", changed))?;
+    }
     Ok(changed)
 }
 
-/// Ends every live session whose current refresh token was made with that key.
-pub(super) fn end_all_of_key(write: &mut Write<'_>, key: u32, by: &By) -> Sql<()> {
-    let ids: Vec<[u8; 16]> = write
-        .db
-        .prepare_cached("SELECT id FROM session WHERE refresh_key = ?1 AND ended_at IS NULL")?
-        .query_map([key], |row| row.get(0))?
-        .collect::<Sql<_>>()?;
-    for id in ids {
-        end_one(write, SessionId(id), EndReason::KeyRevoked, by)?;
-    }
-    Ok(())
-}
-
-fn sessions_of(db: &Connection, user: UserId, ended: bool, now: Timestamp) -> Sql<Vec<Session>> {
-    let which = if ended {
+fn sessions_of(
+    db: &Connection,
+    user: UserId,
+    page: SessionPage,
+    now: Timestamp,
+) -> Sql<Vec<Session>> {
+    let which = if page.ended {
         "user_id = ?1 AND ?2 IS NOT NULL"
     } else {
         "user_id = ?1 AND ended_at IS NULL AND refresh_expires_at > ?2"
     };
-    let sql = format!("SELECT {} FROM session WHERE {which} ORDER BY id DESC", row::SESSION);
-    db.prepare_cached(&sql)?.query_map(params![user.0, now.micros()], row::session)?.collect()
-}
-
-/// Where to go on, what has run out, and which ended sessions to consider for deletion.
-type Looked = (Option<SessionId>, Vec<SessionId>, Vec<SessionId>);
-
-fn look_over(db: &Connection, sweep: &SweepSessions, now: Timestamp) -> Sql<Looked> {
-    let sql = format!("SELECT {} FROM session WHERE id > ?1 ORDER BY id LIMIT ?2", row::SESSION);
-    let after = sweep.after.map_or([0; 16], |id| id.0);
-    let sessions: Vec<Session> = db
-        .prepare_cached(&sql)?
-        .query_map(params![after, sweep.batch], row::session)?
-        .collect::<Sql<_>>()?;
-    let full = sessions.len() >= sweep.batch as usize;
-    let next = sessions.last().filter(|_| full).map(|session| session.id);
-    let run_out = sessions
-        .iter()
-        .filter(|session| session.run_out(now, &sweep.policy).is_some())
-        .map(|session| session.id)
-        .collect();
-    let ended = sessions.iter().filter(|s| s.ended.is_some()).map(|s| s.id).collect();
-    Ok((next, run_out, ended))
-}
-
-/// Ends what had run out when it was looked at, unless a refresh has come in between.
-fn end_run_out(write: &mut Write<'_>, run_out: &[SessionId], sweep: &SweepSessions) -> Sql<u64> {
-    let mut ended = 0;
-    for id in run_out {
-        let Some(session) = find(write.db, *id)? else {
-            continue;
-        };
-        if let Some(reason) = session.run_out(write.now, &sweep.policy) {
-            ended += u64::from(end_one(write, *id, reason, &By::SERVER)?);
-        }
-    }
-    Ok(ended)
-}
-
-fn delete_old(write: &Write<'_>, ended: &[SessionId], sweep: &SweepSessions) -> Sql<u64> {
-    let before = write.running_time.saturating_sub(micros(sweep.keep_ended));
-    let mut deleted = 0;
-    for id in ended {
-        deleted += write
-            .db
-            .prepare_cached("DELETE FROM session WHERE id = ?1 AND ended_running_time < ?2")?
-            .execute(params![id.0, before])? as u64;
-    }
-    Ok(deleted)
+    let sql = format!(
+        "SELECT {} FROM session WHERE {which} AND (?3 IS NULL OR id < ?3) ORDER BY id DESC LIMIT ?4",
+        row::SESSION
+    );
+    let before = page.before.map(|id| id.0);
+    db.prepare_cached(&sql)?
+        .query_map(params![user.0, now.micros(), before, page.limit], row::session)?
+        .collect()
 }

@@ -112,21 +112,62 @@ pub(super) fn raise_epoch(
 ) -> Sql<bool> {
     let epoch: Option<u64> = write
         .db
-        .prepare_cached("UPDATE user SET epoch = epoch + 1 WHERE id = ?1 RETURNING epoch")?
-        .query_row([user.0], |row| row.get(0))
+        .prepare_cached(
+            "UPDATE user SET epoch = epoch + 1, epoch_session = NULL, ended_at = ?2 \
+             WHERE id = ?1 RETURNING epoch",
+        )?
+        .query_row(params![user.0, write.now.micros()], |row| row.get(0))
         .optional()?;
-    if let Some(epoch) = epoch {
-        write.revoke(Revocation::User { user, epoch, except })?;
+    let Some(epoch) = epoch else {
+        return Ok(false);
+    };
+    if let Some(kept) = except {
+        write
+            .db
+            .prepare_cached("UPDATE session SET epoch = ?2 WHERE id = ?1")?
+            .execute(params![kept.0, epoch])?;
     }
-    Ok(epoch.is_some())
+    write.revoke(Revocation::User { user, epoch, except })?;
+    Ok(true)
+}
+
+/// How `epoch_session` says that several sessions have tokens of the user's epoch.
+const SEVERAL: [u8; 1] = [0];
+
+/// Notes that a session gets a token of the user's present epoch.
+pub(super) fn note_epoch_session(write: &Write<'_>, user: UserId, id: SessionId) -> Sql<()> {
+    write
+        .db
+        .prepare_cached(
+            "UPDATE user SET epoch_session = iif(epoch_session IS NULL, ?2, ?3) \
+             WHERE id = ?1 AND epoch_session IS NOT ?2 AND epoch_session IS NOT ?3",
+        )?
+        .execute(params![user.0, id.0, SEVERAL])
+        .map(drop)
+}
+
+/// Whether any session but `keep` may have tokens of the user's present epoch.
+pub(super) fn others_have_tokens(
+    write: &Write<'_>,
+    user: UserId,
+    keep: Option<SessionId>,
+) -> Sql<bool> {
+    write
+        .db
+        .prepare_cached(
+            "SELECT epoch_session IS NOT NULL AND epoch_session IS NOT ?2 FROM user WHERE id = ?1",
+        )?
+        .query_row(params![user.0, keep.map(|id| id.0)], |row| row.get(0))
+        .optional()
+        .map(|others| others.unwrap_or(false))
 }
 
 fn add(write: &mut Write<'_>, user: &NewUser, by: &By) -> Sql<Added> {
     let added = write
         .db
         .prepare_cached(
-            "INSERT INTO user (username, username_folded, password_hash, email, roles, created_at) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING RETURNING id",
+            "INSERT INTO user (username, username_folded, password_hash, email, roles, created_at, \
+             epoch_session) VALUES (?1, ?2, ?3, ?4, ?5, ?6, NULL) ON CONFLICT DO NOTHING RETURNING id",
         )?
         .query_row(
             params![
@@ -172,7 +213,7 @@ fn import(write: &mut Write<'_>, user: &ImportUser, by: &By) -> Sql<Added> {
         .db
         .prepare_cached(
             "INSERT INTO user (id, imported_id, username, username_folded, password_hash, \
-             disabled_at, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
+             disabled_at, created_at, epoch_session) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, NULL) \
              ON CONFLICT DO NOTHING RETURNING id",
         )?
         .query_row(

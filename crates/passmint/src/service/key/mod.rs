@@ -1,27 +1,29 @@
 //! Keys: the ring and its changes.
 //!
-//! Every change is written first and the ring is then loaded anew from the store, whole: what runs
-//! is what is kept.
+//! Every change is written first and the ring (`ring`) is then loaded anew from the store, whole: what
+//! runs is what is kept.
 
-use std::collections::HashMap;
+mod ring;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
-use aws_lc_rs::hmac;
-use passmint_verify::{Algorithm, JwkSet, KeySet, VerifyingKey};
+use passmint_verify::Algorithm;
 
 use super::{Failure, Parts};
 use crate::config::Config;
 use crate::crypto::key_import::{self, ImportError, Imported};
-use crate::crypto::key_ring::{KeyRing, jwks_json};
-use crate::crypto::random;
 use crate::crypto::sealing::Sealer;
-use crate::crypto::signing_key::{self, NewSecret, SigningKey};
 use crate::domain::key::{KeyKind, KeyState, KeyStep, KeyUse, PUBLISH_AHEAD, next_step};
+use crate::domain::moment::Moment;
 use crate::domain::secret::SecretBytes;
 use crate::domain::time::Timestamp;
-use crate::store::{By, KeyChange, NewKey, Store, StoredKey};
+use crate::store::{By, KeyChange, NewKey, StoredKey};
+
+pub use ring::open_ring;
+
+use ring::{label, load_ring, new_signing_key, new_symmetric_key, seal_signing_key};
 
 /// Why something about keys was not done.
 #[derive(Debug, thiserror::Error)]
@@ -63,137 +65,56 @@ pub struct KeyService {
     stale: Arc<AtomicBool>,
 }
 
-/// Makes the first keys of a new database; on another one, checks the master key. Then the ring.
-pub async fn open_ring(
-    store: &dyn Store,
-    sealer: &Sealer,
-    config: &Config,
-    now: Timestamp,
-) -> Result<KeyRing, KeyError> {
-    let (keys, check) = store.keys().await?;
-    match check {
-        Some(check) if !sealer.passes(&check) => return Err(KeyError::WrongMasterKey),
-        Some(_) if keys.iter().any(|key| key.use_ == KeyUse::Digest) => {
-            return Ok(load_ring(&keys, sealer, 1)?);
-        }
-        _ => {}
-    }
-    let state = KeyState::Signing { since: now };
-    let mut change = KeyChange::default();
-    if check.is_none() {
-        change.add.push(new_signing_key(sealer, config.keys.algorithm, state)?);
-        change.add.push(new_symmetric_key(sealer, KeyUse::Refresh, state)?);
-        change.seal_check = Some(sealer.make_check().map_err(Failure::internal)?);
-    }
-    // A database of the first schema has none yet.
-    change.add.push(new_symmetric_key(sealer, KeyUse::Digest, state)?);
-    store.change_keys(change, By::SERVER).await?;
-    let (keys, _) = store.keys().await?;
-    Ok(load_ring(&keys, sealer, 1)?)
-}
-
-fn label(kid: &str, use_: KeyUse) -> String {
-    format!("{}/{kid}", use_.name())
-}
-
-fn new_signing_key(
-    sealer: &Sealer,
-    algorithm: Algorithm,
-    state: KeyState,
-) -> Result<NewKey, Failure> {
-    let made = signing_key::generate(algorithm).map_err(Failure::internal)?;
-    seal_signing_key(sealer, algorithm, &made, state, false)
-}
-
-fn seal_signing_key(
-    sealer: &Sealer,
-    algorithm: Algorithm,
-    made: &NewSecret,
-    state: KeyState,
-    imported: bool,
-) -> Result<NewKey, Failure> {
-    let use_ = KeyUse::Signing(algorithm);
-    let label = label(&made.kid, use_);
-    let sealed = sealer.seal(&label, made.secret.expose()).map_err(Failure::internal)?;
-    Ok(NewKey { kid: made.kid.clone(), use_, state, public: made.public.clone(), sealed, imported })
-}
-
-/// A key that never leaves the server: 32 random bytes under a random name.
-fn new_symmetric_key(sealer: &Sealer, use_: KeyUse, state: KeyState) -> Result<NewKey, Failure> {
-    let id = random::bytes::<8>().map_err(Failure::internal)?;
-    let kid = format!("{}-{:016x}", use_.name(), u64::from_be_bytes(id));
-    let secret = SecretBytes::new(random::bytes::<32>().map_err(Failure::internal)?.to_vec());
-    let sealed = sealer.seal(&label(&kid, use_), secret.expose()).map_err(Failure::internal)?;
-    Ok(NewKey { kid, use_, state, public: Vec::new(), sealed, imported: false })
-}
-
-/// Parses all keys. A ring without a signing or a refresh key is no ring.
-fn load_ring(keys: &[StoredKey], sealer: &Sealer, version: u64) -> Result<KeyRing, Failure> {
-    let mut signing = None;
-    let mut refresh_key = None;
-    let mut digest_key = None;
-    let mut verifying = KeySet::default();
-    let mut jwks = JwkSet::default();
-    let mut refresh_keys = HashMap::new();
-    for key in keys {
-        let open =
-            || sealer.open(&label(&key.kid, key.use_), &key.sealed).map_err(Failure::internal);
-        let signs = matches!(key.state, KeyState::Signing { .. });
-        match key.use_ {
-            KeyUse::Refresh => {
-                let secret = hmac::Key::new(hmac::HMAC_SHA256, open()?.expose());
-                refresh_keys.insert(key.number, secret);
-                if signs {
-                    refresh_key = Some(key.number);
-                }
-            }
-            KeyUse::Digest => {
-                digest_key = Some(hmac::Key::new(hmac::HMAC_SHA256, open()?.expose()));
-            }
-            KeyUse::Signing(Algorithm::Hs256) => {
-                let secret = open()?;
-                let key_ = VerifyingKey::hs256(secret.expose()).map_err(Failure::internal)?;
-                verifying.insert(key.kid.clone(), key_);
-                if key.imported {
-                    verifying.accept_without_kid(key.kid.clone());
-                }
-                if signs {
-                    signing = Some((key, secret));
-                }
-            }
-            KeyUse::Signing(algorithm) => {
-                let public = signing_key::public_key(algorithm, &key.public);
-                verifying.insert(key.kid.clone(), public.map_err(Failure::internal)?);
-                let jwk = signing_key::public_jwk(algorithm, &key.public);
-                jwks.keys.push(jwk.map_err(Failure::internal)?);
-                if signs {
-                    signing = Some((key, open()?));
-                }
-            }
-        }
-    }
-    let (key, secret) = signing.ok_or_else(|| Failure::internal("no key signs"))?;
-    let KeyUse::Signing(algorithm) = key.use_ else {
-        return Err(Failure::internal("the signing key is none"));
-    };
-    Ok(KeyRing {
-        version,
-        signing: SigningKey::new(algorithm, key.kid.clone(), secret.expose())
-            .map_err(Failure::internal)?,
-        verifying,
-        jwks: jwks_json(&jwks),
-        refresh_key: refresh_key.ok_or_else(|| Failure::internal("no refresh key is in use"))?,
-        refresh_keys,
-        digest_key: digest_key.ok_or_else(|| Failure::internal("there is no digest key"))?,
-    })
-}
-
 /// The published keys of one use, which give way when another one signs at once.
 fn waiting(keys: &[StoredKey], kind: KeyKind) -> Vec<String> {
     keys.iter()
         .filter(|key| key.use_.kind() == kind)
         .filter(|key| matches!(key.state, KeyState::Published { .. }))
         .map(|key| key.kid.clone())
+        .collect()
+}
+
+/// How often keys of one kind, these, are to rotate; zero: never.
+fn rotate_every(of_use: &[&StoredKey], config: &Config) -> std::time::Duration {
+    let shared = of_use.iter().any(|key| {
+        key.use_ == KeyUse::Signing(Algorithm::Hs256)
+            && matches!(key.state, KeyState::Signing { .. })
+    });
+    // Another algorithm was configured: the next key is due now, and published first too.
+    let outdated = of_use.iter().any(|key| {
+        matches!((key.use_, key.state), (KeyUse::Signing(algorithm), KeyState::Signing { .. })
+                    if algorithm != config.keys.algorithm && !key.imported)
+    });
+    match (shared, outdated) {
+        (true, _) => std::time::Duration::ZERO,
+        (false, true) => std::time::Duration::from_nanos(1),
+        (false, false) => config.keys.rotate_every,
+    }
+}
+
+/// Whether nothing that a key signed can be alive, by both clocks.
+fn is_over(key: &StoredKey, now: Moment) -> bool {
+    let KeyState::Verifying { until: Some(until) } = key.state else { return false };
+    now.wall > until && key.until_running.is_none_or(|until| now.running > until)
+}
+
+/// Times that lie further ahead than this server ever writes them: the clock was ahead then. They would
+/// keep the keys from moving on until the clock gets there.
+fn put_right(keys: &[StoredKey], now: Timestamp) -> Vec<(String, KeyState)> {
+    let slack = std::time::Duration::from_mins(2);
+    keys.iter()
+        .filter_map(|key| {
+            let right = match key.state {
+                KeyState::Published { from } if from > now.plus(PUBLISH_AHEAD + slack) => {
+                    KeyState::Published { from: now.plus(PUBLISH_AHEAD) }
+                }
+                KeyState::Signing { since } if since > now.plus(slack) => {
+                    KeyState::Signing { since: now }
+                }
+                _ => return None,
+            };
+            Some((key.kid.clone(), right))
+        })
         .collect()
 }
 
@@ -241,10 +162,11 @@ impl KeyService {
 
     /// Until when a key verifies that stops signing now.
     fn verifies(&self, use_: KeyUse) -> KeyState {
-        let config = self.parts.settings.load();
+        // Not what is in force now: it may have been longer while the key signed.
+        let longest = *self.parts.longest.lock();
         let span = match use_ {
-            KeyUse::Refresh => config.sessions.idle_lifetime,
-            KeyUse::Signing(_) => config.tokens.access_lifetime,
+            KeyUse::Refresh => longest.refresh,
+            KeyUse::Signing(_) => longest.access,
             KeyUse::Digest => std::time::Duration::ZERO,
         };
         KeyState::Verifying { until: Some(self.parts.clock.now().plus(span)) }
@@ -259,7 +181,7 @@ impl KeyService {
             .collect()
     }
 
-    /// Does what the time demands: publishes, promotes, drops. Called every minute.
+    /// Does what the time demands: publishes, promotes, drops. Called every 30 s.
     pub async fn tick(&self) -> Result<(), KeyError> {
         let _turn = self.turn.lock().await;
         if self.stale.load(Ordering::Relaxed) {
@@ -268,25 +190,18 @@ impl KeyService {
         let now = self.parts.clock.now();
         let config = self.parts.settings.load_full();
         let (keys, _) = self.parts.store.keys().await?;
-        let mut change = KeyChange::default();
+        let mut change = KeyChange { states: put_right(&keys, now), ..KeyChange::default() };
         for kind in [KeyKind::Signing, KeyKind::Refresh] {
             let of_use: Vec<&StoredKey> =
                 keys.iter().filter(|key| key.use_.kind() == kind).collect();
-            let states: Vec<KeyState> = of_use.iter().map(|key| key.state).collect();
-            let shared = of_use.iter().any(|key| {
-                key.use_ == KeyUse::Signing(Algorithm::Hs256)
-                    && matches!(key.state, KeyState::Signing { .. })
-            });
-            // Another algorithm was configured: the next key is due now, and published first too.
-            let outdated = of_use.iter().any(|key| {
-                matches!((key.use_, key.state), (KeyUse::Signing(algorithm), KeyState::Signing { .. })
-                    if algorithm != config.keys.algorithm && !key.imported)
-            });
-            let every = match (shared, outdated) {
-                (true, _) => std::time::Duration::ZERO,
-                (false, true) => std::time::Duration::from_nanos(1),
-                (false, false) => config.keys.rotate_every,
-            };
+            // What was written under a clock that was ahead is put right first.
+            let right = |key: &&StoredKey| change.states.iter().all(|(kid, _)| *kid != key.kid);
+            let states: Vec<KeyState> =
+                of_use.iter().copied().filter(right).map(|key| key.state).collect();
+            if states.len() < of_use.len() {
+                continue;
+            }
+            let every = rotate_every(&of_use, &config);
             match next_step(&states, every, now) {
                 KeyStep::Rest => {}
                 KeyStep::Publish => {
@@ -302,8 +217,11 @@ impl KeyService {
                 }
             }
         }
-        let over = |key: &&StoredKey| matches!(key.state, KeyState::Verifying { until: Some(until) } if now > until);
-        change.drop = keys.iter().filter(over).map(|key| key.kid.clone()).collect();
+        if self.parts.clock_guard.lock().may_destroy() {
+            let now = Moment { wall: now, running: self.parts.store.running_time() };
+            change.drop =
+                keys.iter().filter(|key| is_over(key, now)).map(|key| key.kid.clone()).collect();
+        }
         if change.add.is_empty() && change.states.is_empty() && change.drop.is_empty() {
             return Ok(());
         }
@@ -367,7 +285,7 @@ impl KeyService {
         let kind = use_.kind();
         let mut change = KeyChange { drop: vec![kid.to_owned()], ..KeyChange::default() };
         if kind == KeyKind::Refresh {
-            change.end_sessions_of = Some(key.number);
+            change.revoked_refresh_key = Some(key.number);
         }
         if matches!(key.state, KeyState::Signing { .. }) {
             let state = KeyState::Signing { since: now };
@@ -375,6 +293,11 @@ impl KeyService {
             change.drop.extend(waiting(&keys, kind));
         }
         self.change(change, By::OPERATOR).await?;
+        // The key is gone, so nothing can be refreshed; now its sessions end, in steps that the
+        // background walk would go on with after a crash.
+        if kind == KeyKind::Refresh {
+            super::maintenance::walk_sessions(&self.parts, None).await?;
+        }
         Ok(use_)
     }
 

@@ -1,0 +1,48 @@
+//! How the writer is, for readiness: whether its last commit succeeded, and for how long it has been at
+//! the present one. A disk that is full or stuck is seen here and nowhere else.
+
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::store::StoreError;
+
+/// A batch that takes longer is stuck.
+const STUCK_AFTER: Duration = Duration::from_secs(5);
+
+#[derive(Default)]
+struct State {
+    busy_since: Option<Instant>,
+    failure: Option<String>,
+}
+
+/// Shared by the writer's thread and whoever asks.
+#[derive(Default)]
+pub(super) struct Health(Mutex<State>);
+
+impl Health {
+    pub(super) fn begin(&self) {
+        self.0.lock().busy_since = Some(Instant::now());
+    }
+
+    /// A batch is over; what failed, if it did.
+    pub(super) fn end(&self, failure: Option<&StoreError>) {
+        let mut state = self.0.lock();
+        state.busy_since = None;
+        state.failure = failure.map(ToString::to_string);
+    }
+
+    pub(super) fn check(&self) -> Result<(), StoreError> {
+        let state = self.0.lock();
+        let busy = state.busy_since.map(|since| since.elapsed()).filter(|busy| *busy > STUCK_AFTER);
+        match (busy, &state.failure) {
+            (Some(busy), _) => {
+                let text =
+                    format!("a write has taken {} s so far: the disk is stuck", busy.as_secs());
+                Err(StoreError::Unavailable(text))
+            }
+            (None, Some(failure)) => Err(StoreError::Unavailable(failure.clone())),
+            (None, None) => Ok(()),
+        }
+    }
+}
