@@ -3,6 +3,14 @@
 use super::*;
 use crate::domain::time::micros;
 
+impl World {
+    /// Begins a session under that epoch of its user.
+    async fn start_under(&self, user: UserId, number: u8, epoch: u64) -> SessionId {
+        let start = StartSession { epoch, ..self.start_of(user, number) };
+        self.start_session(start).await.expect("the session did not start").session.id
+    }
+}
+
 #[tokio::test]
 async fn the_walk_ends_what_ran_out_and_deletes_what_is_old() {
     let world = world();
@@ -109,7 +117,7 @@ async fn ending_all_others_again_and_again_writes_once() {
         assert_eq!(end().await, 0);
     }
     assert_eq!(written().await, after_one, "nothing ended, so nothing is written");
-    world.start(user, 3).await;
+    world.start_under(user, 3, 1).await;
     assert_eq!(end().await, 1);
     assert_eq!(written().await.0, 1, "the newer ending says what the older one said");
 }
@@ -119,8 +127,8 @@ async fn a_users_endings_take_room_for_two_in_the_table_too() {
     let world = world();
     let user = world.add_user("asha").await;
     for number in 0..20 {
-        let kept = world.start(user, number).await;
-        world.start(user, number + 100).await;
+        let kept = world.start_under(user, number, number.into()).await;
+        world.start_under(user, number + 100, number.into()).await;
         let others = Sessions::AllOfExcept(user, kept);
         let reason = EndReason::LoggedOutElsewhere;
         world.store.end_sessions(others, reason, By::OPERATOR).await.unwrap();
