@@ -317,7 +317,8 @@ fn load_tls(tls: &Tls, config: &Config) -> Result<()> {
 pub fn check_files(config: &Config) -> Result<()> {
     load_tls(&Tls::default(), config)?;
     let file = master_key_file(config);
-    if config.master_key.value.is_none() && (file.exists() || config.database.sqlite.exists()) {
+    let holds_keys = SqliteStore::holds_keys(&config.database.sqlite)?;
+    if config.master_key.value.is_none() && (file.exists() || holds_keys) {
         master_key::read(&file)?;
     }
     Ok(())

@@ -1,10 +1,11 @@
 //! The demo, starting and stopping.
 
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Pair, Server, fresh_folder, get};
+use crate::harness::{PASSMINT, Pair, Server, fresh_folder, get};
 
 #[test]
 fn the_demo_is_ready_within_a_second() {
@@ -163,4 +164,55 @@ fn a_restart_loses_nothing() {
     server.start_again();
     assert_eq!(server.me(&pair.token).status, 200);
     Pair::of(&server.refresh(&pair.refresh_token));
+}
+
+#[test]
+fn one_database_has_one_server_however_its_path_is_written() {
+    let server = Server::start();
+    let other = fresh_folder("link");
+    std::os::unix::fs::symlink(server.data.join("passmint.db"), other.join("passmint.db")).unwrap();
+    let second = |path: &Path| {
+        let mut command = Command::new(PASSMINT);
+        command.env_clear().env("PASSMINT_SERVER__LISTEN", "127.0.0.1:0");
+        command.env("PASSMINT_SERVER__ADMIN_LISTEN", "127.0.0.1:0");
+        command.env("PASSMINT_MASTER_KEY__FILE", server.data.join("master.key"));
+        command.arg("--data").arg(path).arg("serve").output().unwrap()
+    };
+    for path in [other, server.data.join("..").join(server.data.file_name().unwrap())] {
+        let output = second(&path);
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{errors}");
+        assert!(errors.contains("already running"), "{errors}");
+    }
+}
+
+#[test]
+fn a_database_that_was_only_migrated_or_just_made_starts() {
+    for prepare in [&["db", "migrate"][..], &[]] {
+        let data = fresh_folder("begun");
+        if prepare.is_empty() {
+            // As a crash right after the file was made leaves it.
+            std::fs::write(data.join("passmint.db"), "").unwrap();
+        } else {
+            let output = Command::new(PASSMINT).arg("--data").arg(&data).args(prepare).output();
+            assert!(output.unwrap().status.success());
+        }
+        let server = Server::start_on(&data, &[]);
+        server.add_user("asha");
+        server.login("asha");
+    }
+}
+
+#[test]
+fn a_database_that_is_replaced_while_it_runs_is_not_ready() {
+    let server = Server::start();
+    let ready = || get("/readyz").try_send(server.public).unwrap();
+    assert_eq!(ready().status, 200);
+    let path = server.data.join("passmint.db");
+    std::fs::rename(&path, server.data.join("elsewhere.db")).unwrap();
+    assert_eq!(ready().status, 503, "{}", ready().body);
+    std::fs::write(&path, "").unwrap();
+    assert_eq!(ready().status, 503);
+    std::fs::rename(server.data.join("elsewhere.db"), &path).unwrap();
+    assert_eq!(ready().status, 200);
 }

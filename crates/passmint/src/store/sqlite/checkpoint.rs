@@ -16,7 +16,13 @@ const MANY_COMMITS: u64 = 500;
 const AT_LEAST_EVERY: Duration = Duration::from_secs(5);
 /// Pages in the WAL (64 MiB) past which the writer has to wait for a checkpoint. One beside a writer
 /// that never rests can never finish, and an unfinished one lets the WAL grow.
-const TOO_LONG: i64 = 16_000;
+const TOO_LONG: i64 = if cfg!(test) { 64 } else { 16_000 };
+/// Pages that a busy writer adds while a checkpoint runs.
+const LATELY: i64 = if cfg!(test) { 16 } else { 4_000 };
+/// How often a log that cannot be shortened is reported.
+const WARN_EVERY: Duration = Duration::from_mins(1);
+/// How long a restart of the log may wait for the readers of one moment: they hold the writer up.
+const RESTART_WITHIN: Duration = Duration::from_millis(50);
 
 /// Keeps the WAL short for as long as it lives.
 pub(super) struct Checkpointer {
@@ -27,6 +33,7 @@ pub(super) struct Checkpointer {
 impl Checkpointer {
     /// `commits` counts what the writer has committed.
     pub(super) fn start(connection: Connection, commits: Arc<AtomicU64>) -> std::io::Result<Self> {
+        connection.busy_timeout(RESTART_WITHIN).map_err(std::io::Error::other)?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = thread::Builder::new()
@@ -49,6 +56,7 @@ impl Drop for Checkpointer {
 fn run(connection: &Connection, commits: &AtomicU64, stop: &AtomicBool) {
     let mut done = 0;
     let mut last = Instant::now();
+    let mut warned: Option<Instant> = None;
     while !stop.load(Ordering::Relaxed) {
         thread::park_timeout(PERIOD);
         let new = commits.load(Ordering::Relaxed) - done;
@@ -57,19 +65,55 @@ fn run(connection: &Connection, commits: &AtomicU64, stop: &AtomicBool) {
         }
         done += new;
         last = Instant::now();
-        match checkpoint(connection, "PRAGMA wal_checkpoint(PASSIVE)") {
-            Ok(pages) if pages > TOO_LONG => {
-                if let Err(error) = checkpoint(connection, "PRAGMA wal_checkpoint(TRUNCATE)") {
-                    tracing::warn!(%error, "could not shorten the write-ahead log");
+        match shorten(connection) {
+            Ok(Outcome::Short) => {}
+            Ok(Outcome::HeldByReader(pages)) => {
+                if warned.is_none_or(|warned| warned.elapsed() > WARN_EVERY) {
+                    warned = Some(Instant::now());
+                    tracing::warn!(
+                        pages,
+                        "the write-ahead log grows: another program has been reading the database \
+                         for long"
+                    );
                 }
             }
-            Ok(_) => {}
             Err(error) => tracing::warn!(%error, "checkpoint failed"),
         }
     }
 }
 
-/// Runs one checkpoint; how many pages the WAL holds.
-fn checkpoint(connection: &Connection, pragma: &str) -> Result<i64, rusqlite::Error> {
-    connection.query_row(pragma, [], |row| row.get(1))
+/// What became of a checkpoint.
+enum Outcome {
+    Short,
+    /// The log is long, and a reader needs its beginning; how many pages it has.
+    HeldByReader(i64),
+}
+
+/// Moves what can be moved; where that is everything and the log is long, begins it anew. It never waits
+/// for a reader: the writer would wait with it.
+fn shorten(connection: &Connection) -> Result<Outcome, rusqlite::Error> {
+    let passive = checkpoint(connection, "PRAGMA wal_checkpoint(PASSIVE)")?;
+    if passive.pages <= TOO_LONG {
+        return Ok(Outcome::Short);
+    }
+    if passive.moved < passive.pages.saturating_sub(LATELY) {
+        return Ok(Outcome::HeldByReader(passive.pages));
+    }
+    let truncate = checkpoint(connection, "PRAGMA wal_checkpoint(TRUNCATE)")?;
+    Ok(if truncate.busy { Outcome::HeldByReader(passive.pages) } else { Outcome::Short })
+}
+
+struct Checkpoint {
+    /// It could not be finished.
+    busy: bool,
+    /// Pages in the WAL.
+    pages: i64,
+    /// Those that are in the database.
+    moved: i64,
+}
+
+fn checkpoint(connection: &Connection, pragma: &str) -> Result<Checkpoint, rusqlite::Error> {
+    connection.query_row(pragma, [], |row| {
+        Ok(Checkpoint { busy: row.get(0)?, pages: row.get(1)?, moved: row.get(2)? })
+    })
 }

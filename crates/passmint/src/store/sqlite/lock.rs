@@ -1,7 +1,12 @@
-//! One process at a time: a lock file beside the database, held for as long as the store is open.
+//! One process at a time: a lock on the database file itself, held for as long as the store is open.
+//!
+//! It is a lock of `flock(2)`, which belongs to the file and not to its name: a link to the file, or
+//! another way to write its path, leads to the same lock. SQLite's own locks are of another kind (POSIX),
+//! and closing a descriptor of the file would release those: so this one stays open until the store is
+//! closed.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Why the lock was not had.
@@ -13,7 +18,7 @@ pub enum LockError {
          database.url"
     )]
     Held(PathBuf),
-    /// The lock file could not be made.
+    /// The file could not be made or locked.
     #[error("cannot use the folder of {0}: {1}")]
     Io(PathBuf, std::io::Error),
 }
@@ -22,28 +27,21 @@ pub enum LockError {
 #[derive(Debug)]
 pub struct DatabaseLock {
     database: PathBuf,
-    _file: File,
+    file: File,
 }
 
 impl DatabaseLock {
-    /// Takes the lock of `database`, creating its folder (mode 0700) at need.
+    /// Takes the lock of `database`, creating it (mode 0600) and its folder (mode 0700) at need.
     pub fn acquire(database: &Path) -> Result<Self, LockError> {
         let io = |cause| LockError::Io(database.to_owned(), cause);
         if let Some(folder) = database.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             create_private(folder).map_err(io)?;
         }
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(database.with_extension("lock"))
-            .map_err(io)?;
-        // The database itself must not be readable by others either; SQLite gives its WAL the mode
-        // of the database file.
-        OpenOptions::new().create(true).append(true).mode(0o600).open(database).map_err(io)?;
+        // Not readable by others; SQLite gives its WAL the mode of the database file.
+        let file =
+            OpenOptions::new().create(true).append(true).mode(0o600).open(database).map_err(io)?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { database: database.to_owned(), _file: file }),
+            Ok(()) => Ok(Self { database: database.to_owned(), file }),
             Err(TryLockError::WouldBlock) => Err(LockError::Held(database.to_owned())),
             Err(TryLockError::Error(cause)) => Err(io(cause)),
         }
@@ -52,6 +50,13 @@ impl DatabaseLock {
     /// The file that is locked.
     pub fn database(&self) -> &Path {
         &self.database
+    }
+
+    /// Whether the path still leads to the file that is locked: it may have been removed or replaced.
+    pub fn is_in_place(&self) -> bool {
+        let identity = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
+        let held = self.file.metadata().map(identity).ok();
+        held.is_some() && held == std::fs::metadata(&self.database).map(identity).ok()
     }
 }
 

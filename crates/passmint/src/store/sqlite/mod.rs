@@ -2,7 +2,7 @@
 //!
 //! One thread owns the write connection and commits together what has queued up (`writer`);
 //! checkpoints run on another (`checkpoint`); reads have connections of their own (`reader`). WAL
-//! with `synchronous=FULL`: what was answered survives a power cut. A lock file keeps a second
+//! with `synchronous=FULL`: what was answered survives a power cut. A lock on the file keeps a second
 //! server away (`lock`).
 
 mod audit;
@@ -92,7 +92,7 @@ pub struct SqliteStore {
     clock: Arc<dyn Clock>,
     /// Ends with the store, after the writer.
     _checkpointer: Checkpointer,
-    _lock: DatabaseLock,
+    lock: DatabaseLock,
 }
 
 impl SqliteStore {
@@ -114,7 +114,7 @@ impl SqliteStore {
         let checkpointer =
             Checkpointer::start(connect(&path).map_err(wrap)?, writer.commits()).map_err(io)?;
         let readers = Readers::open(&path, readers_sink).map_err(wrap)?;
-        Ok(Self { writer, readers, running_time, clock, _checkpointer: checkpointer, _lock: lock })
+        Ok(Self { writer, readers, running_time, clock, _checkpointer: checkpointer, lock })
     }
 
     /// Opens the file, migrates it, closes it: the versions before and after.
@@ -138,6 +138,20 @@ impl SqliteStore {
         let seal_check =
             if version == 0 { None } else { key::seal_check(&connection).map_err(wrap)? };
         Ok(Examined { version, quick_check, seal_check })
+    }
+
+    /// Whether a database that is there holds keys, and so has had a master key.
+    pub fn holds_keys(path: &Path) -> Result<bool, OpenError> {
+        let wrap = |cause| OpenError::Sqlite { path: path.to_owned(), cause };
+        if !path.exists() {
+            return Ok(false);
+        }
+        let connection =
+            Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(wrap)?;
+        if version(&connection).map_err(wrap)? == 0 {
+            return Ok(false);
+        }
+        Ok(key::seal_check(&connection).map_err(wrap)?.is_some())
     }
 
     /// The newest schema version this program knows.

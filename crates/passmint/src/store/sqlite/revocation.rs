@@ -139,6 +139,11 @@ impl RevocationStore for SqliteStore {
 
     async fn ping(&self) -> Result<(), StoreError> {
         self.writer.health()?;
+        if !self.lock.is_in_place() {
+            let path = self.lock.database().display();
+            let text = format!("the database file {path} was removed or replaced");
+            return Err(StoreError::Unavailable(text));
+        }
         self.readers.read(|db| number(db, "running_time").map(drop)).await
     }
 }
