@@ -61,6 +61,9 @@ pub async fn open(config: Config, clock: Arc<dyn Clock>) -> Result<Services> {
              dropped by age until it is right, or has been steady for an hour"
         );
     }
+    if let Some(until) = store.swept_until().await? {
+        revocations.set_swept_until(until);
+    }
     load_revocations(&store, &revocations, &clock).await?;
     let new_database = store.keys().await?.1.is_none();
     let sealer = Sealer::new(&master_key_of(&config, new_database)?)?;

@@ -1,5 +1,7 @@
 //! What has been ended before its time, and the rule that decides whether a token is concerned.
 
+use std::time::Duration;
+
 use super::session::SessionId;
 use super::time::Timestamp;
 use super::user::UserId;
@@ -44,6 +46,20 @@ pub enum Revocation {
     },
 }
 
+/// Tokens may be issued so far beyond the high-water mark of issued times before it is moved.
+pub const ISSUED_MARGIN: Duration = Duration::from_mins(1);
+
+/// The date of a revocation that is written `now`: after every token that was ever issued, whatever the
+/// clock said then. `issued_until` is the high-water mark of issued times.
+pub fn dated(now: Timestamp, issued_until: Timestamp) -> Timestamp {
+    now.max(issued_until.plus(ISSUED_MARGIN))
+}
+
+/// Whether the high-water mark must be moved before a token is issued `now`.
+pub fn moves_mark(now: Timestamp, issued_until: Timestamp) -> bool {
+    issued_until.micros() == 0 || now > issued_until.plus(ISSUED_MARGIN)
+}
+
 /// An entry with what its sweeping needs. It goes only when both clocks agree that no token it
 /// concerns can be alive: counted running time (which no clock step moves) and the wall clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +68,6 @@ pub struct RevocationEntry {
     pub sequence: i64,
     /// What it ends.
     pub revocation: Revocation,
-    /// When written.
+    /// When written, or later: see [`dated`].
     pub at: Timestamp,
 }

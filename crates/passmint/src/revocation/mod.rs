@@ -11,7 +11,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use parking_lot::RwLock;
 
@@ -62,6 +62,8 @@ pub struct RevocationView {
     users: [RwLock<HashMap<UserId, UserEnded>>; SHARDS],
     hasher: RandomState,
     loaded: AtomicBool,
+    /// See [`RevocationView::forget`]; microseconds.
+    swept_until: AtomicI64,
 }
 
 impl Default for RevocationView {
@@ -71,6 +73,7 @@ impl Default for RevocationView {
             users: std::array::from_fn(|_| RwLock::default()),
             hasher: RandomState::new(),
             loaded: AtomicBool::new(false),
+            swept_until: AtomicI64::new(0),
         }
     }
 }
@@ -107,6 +110,17 @@ impl RevocationView {
     /// Whether it can be asked for everything.
     pub fn is_loaded(&self) -> bool {
         self.loaded.load(Ordering::Acquire)
+    }
+
+    /// Notes what the wall clock said at the last sweep: [`RevocationView::is_complete_at`].
+    pub fn set_swept_until(&self, until: Timestamp) {
+        self.swept_until.fetch_max(until.micros(), Ordering::Relaxed);
+    }
+
+    /// Whether every token that is unexpired at `now` and ended is known here. Under a clock that was set
+    /// back behind the last sweep it may not be.
+    pub fn is_complete_at(&self, now: Timestamp) -> bool {
+        now.micros() >= self.swept_until.load(Ordering::Relaxed)
     }
 
     /// Drops entries that the store has swept.

@@ -156,7 +156,11 @@ async fn sweep_revocations(parts: &Parts) {
     while parts.clock_guard.lock().may_destroy() && parts.revocations.is_loaded() {
         match parts.store.sweep_revocations(MARGIN).await {
             Ok(swept) if swept.is_empty() => return,
-            Ok(swept) => parts.revocations.forget(&swept),
+            Ok(swept) => {
+                // Before anything is forgotten; the store has a later time at most.
+                parts.revocations.set_swept_until(parts.clock.now());
+                parts.revocations.forget(&swept);
+            }
             Err(error) => {
                 tracing::warn!(%error, "revocations could not be swept");
                 return;

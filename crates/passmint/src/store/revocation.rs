@@ -57,6 +57,11 @@ pub trait RevocationStore: Send + Sync {
     /// Makes the running time counted so far durable, with the wall clock.
     async fn keep_running_time(&self) -> Result<(), StoreError>;
 
+    /// The latest that the wall clock said when entries were swept; `None`: none ever were. Tokens that
+    /// had expired by then may be unexpired again under a clock that was set back, and nothing in the
+    /// table says that they are ended.
+    async fn swept_until(&self) -> Result<Option<Timestamp>, StoreError>;
+
     /// What the wall clock said when the running time was last kept; `None` before the first time.
     async fn last_wall_clock(&self) -> Result<Option<Timestamp>, StoreError>;
 

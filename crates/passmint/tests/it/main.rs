@@ -13,6 +13,7 @@
 
 mod architecture;
 mod clients;
+mod clock_model;
 mod commands;
 mod crash;
 mod forward_auth;

@@ -83,6 +83,9 @@ impl RevocationStore for SqliteStore {
                 for kind in kinds {
                     swept.extend(sweep(write, kind, margin)?);
                 }
+                if !swept.is_empty() {
+                    raise_number(write.db, "swept_until", write.now.micros())?;
+                }
                 Ok(swept)
             })
             .await
@@ -130,6 +133,11 @@ impl RevocationStore for SqliteStore {
                     .map(drop)
             })
             .await
+    }
+
+    async fn swept_until(&self) -> Result<Option<Timestamp>, StoreError> {
+        let until = self.readers.read(|db| number(db, "swept_until")).await?;
+        Ok(until.map(Timestamp::from_micros))
     }
 
     async fn last_wall_clock(&self) -> Result<Option<Timestamp>, StoreError> {

@@ -18,7 +18,7 @@ use rusqlite::{Connection, OptionalExtension as _};
 use crate::clock::Clock;
 use crate::domain::audit::{AuditEvent, AuditKind, ChainLink};
 use crate::domain::moment::Moment;
-use crate::domain::revocation::{Revocation, RevocationEntry};
+use crate::domain::revocation::{Revocation, RevocationEntry, dated, moves_mark};
 use crate::domain::session::EndReason;
 use crate::domain::time::{Timestamp, micros};
 use crate::store::{By, CommitSink, StoreError, Uncommitted};
@@ -31,8 +31,6 @@ use job::{Detached, Early, Job, Pending};
 const MAX_QUEUED: usize = 4096;
 /// How long a caller waits until its write is durable. A disk that takes longer is stuck.
 const COMMIT_WITHIN: Duration = Duration::from_secs(10);
-/// Tokens may be issued so far beyond the high-water mark of issued times before it is moved.
-const ISSUED_MARGIN: Duration = Duration::from_mins(1);
 
 /// Time that servers on this database have spent running, in microseconds: the base is kept in the
 /// database, the rest is counted by the steady clock. No clock step moves it.
@@ -105,8 +103,7 @@ impl Write<'_> {
     /// Appends to the revocation table; the sink hears of it after the commit. It is dated after every
     /// token that was ever issued, whatever the clock said then.
     pub(super) fn revoke(&mut self, revocation: Revocation) -> Result<(), rusqlite::Error> {
-        let issued = Timestamp::from_micros(self.done.issued_until).plus(ISSUED_MARGIN);
-        let at = self.now.max(issued);
+        let at = dated(self.now, Timestamp::from_micros(self.done.issued_until));
         let entry = crate::store::sqlite::revocation::append(self, revocation, at)?;
         self.done.revoked.push(entry);
         Ok(())
@@ -114,8 +111,7 @@ impl Write<'_> {
 
     /// Notes that a token is issued now: moves the high-water mark, once a minute.
     pub(super) fn note_issue(&mut self) -> Result<(), rusqlite::Error> {
-        let issued = Timestamp::from_micros(self.done.issued_until);
-        if self.now > issued.plus(ISSUED_MARGIN) || self.done.issued_until == 0 {
+        if moves_mark(self.now, Timestamp::from_micros(self.done.issued_until)) {
             self.done.issued_until = raise_number(self.db, "issued_until", self.now.micros())?;
         }
         Ok(())
@@ -235,8 +231,7 @@ impl Writer {
 
     /// Whether a token may be issued at `now` without a write that moves the high-water mark.
     pub(super) fn covers_issue(&self, now: Timestamp) -> bool {
-        let issued = self.issued_until.load(Ordering::Relaxed);
-        issued != 0 && now <= Timestamp::from_micros(issued).plus(ISSUED_MARGIN)
+        !moves_mark(now, Timestamp::from_micros(self.issued_until.load(Ordering::Relaxed)))
     }
 
     /// How it is: an error says why nothing can be written.
