@@ -21,6 +21,7 @@ mod report;
 mod script;
 mod seed;
 mod server;
+mod simulate;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -42,6 +43,8 @@ enum Command {
     Figures(figures::Options),
     /// Attacks the server and prints how it holds as a Markdown table.
     Attack(attack::Options),
+    /// Simulates the throttle under attackers and beside owners, and prints a Markdown table.
+    Simulate(simulate::Options),
     /// The bare axum server of the verification figure, in a process of its own.
     #[command(hide = true)]
     BareAxum {
@@ -63,6 +66,7 @@ fn run() -> Result<ExitCode> {
     match Cli::parse().command {
         Command::Figures(options) => figures::run(&options),
         Command::Attack(options) => attack::run(&options),
+        Command::Simulate(options) => simulate::run(&options),
         Command::BareAxum { listen } => {
             bare::serve_axum(listen)?;
             Ok(ExitCode::SUCCESS)

@@ -165,8 +165,7 @@ impl CommitSink for Committed {
 
     fn fatal(&self, why: &str) {
         tracing::error!(why, "the process ends, to start anew from what is on the disk");
-        // The log has a thread of its own.
-        std::thread::sleep(Duration::from_millis(200));
+        crate::telemetry::flush_log();
         std::process::abort();
     }
 
@@ -296,7 +295,7 @@ impl Server {
 
 /// Waits for work whose clients have gone away: what they tried is still to be counted.
 async fn finish_detached(detached: &TaskTracker) {
-    const LONGEST: Duration = Duration::from_secs(5);
+    const LONGEST: Duration = Duration::from_secs(2);
     detached.close();
     if tokio::time::timeout(LONGEST, detached.wait()).await.is_err() {
         tracing::warn!(left = detached.len(), "some work was not finished in time and is cut off");

@@ -16,7 +16,7 @@ const ROUND: Duration = Duration::from_secs(1);
 /// After so many rounds without one the runtime hangs.
 const PATIENCE: u32 = 10;
 /// After so many rounds a server that was told to stop is ended: longer than an orderly stop may take.
-const STOPS_WITHIN: u32 = 25;
+const STOPS_WITHIN: u32 = 12;
 
 /// What a watchdog asks and does; tests have their own.
 struct Watchdog {
@@ -35,8 +35,7 @@ pub fn start() -> std::io::Result<()> {
     }
     let end = |why: &'static str| {
         tracing::error!("{why}: the process ends, to be started anew");
-        // The log has a thread of its own.
-        thread::sleep(Duration::from_millis(200));
+        crate::telemetry::flush_log();
         std::process::abort();
     };
     let watchdog = Watchdog { round: ROUND, runtime: Handle::current(), told_to_stop, end };

@@ -4,6 +4,8 @@ ALTER TABLE session ADD COLUMN created_running_time INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE session ADD COLUMN rotated_running_time INTEGER NOT NULL DEFAULT 0;
 -- The user's epoch in the tokens of the session; NULL: from before this column.
 ALTER TABLE session ADD COLUMN epoch INTEGER;
+-- When a repetition of a replaced refresh token was last noted: once a minute.
+ALTER TABLE session ADD COLUMN replay_noted_at INTEGER;
 
 UPDATE session SET
     created_running_time = (SELECT value FROM meta WHERE name = 'running_time'),

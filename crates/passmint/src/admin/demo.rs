@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
@@ -22,7 +23,12 @@ struct Turn {
 }
 
 /// `POST /demo/clock {"advance":"25h"}`: turns the server's clock on; tells the new time.
-pub(super) fn turn_clock(clock: &TurnableClock, body: &Bytes) -> Response {
+pub(super) fn turn_clock(clock: &TurnableClock, headers: &HeaderMap, body: &Bytes) -> Response {
+    let json_type = |value: &HeaderValue| value.as_bytes().starts_with(b"application/json");
+    if !headers.get(CONTENT_TYPE).is_some_and(json_type) {
+        let body = json!({ "detail": "Send it as application/json." });
+        return (StatusCode::UNSUPPORTED_MEDIA_TYPE, Json(body)).into_response();
+    }
     let wrong = |why: String| {
         let body = json!({ "detail": format!("{why}. Send {{\"advance\":\"25h\"}}.") });
         (StatusCode::BAD_REQUEST, Json(body)).into_response()

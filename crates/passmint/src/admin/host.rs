@@ -37,6 +37,11 @@ pub(super) async fn check(
     request: Request,
     next: Next,
 ) -> Response {
+    if is_from_another_site(&request) {
+        let text =
+            "This listener takes no requests that change something from web pages of others.\n";
+        return (StatusCode::FORBIDDEN, text).into_response();
+    }
     let header = request.headers().get(HOST).and_then(|host| host.to_str().ok());
     let authority = header.and_then(|host| host.parse::<Authority>().ok());
     let named = request.uri().authority().cloned().or(authority);
@@ -45,6 +50,21 @@ pub(super) async fn check(
     }
     let text = "This listener does not answer to that Host. Add the name to server.admin_hosts.\n";
     (StatusCode::MISDIRECTED_REQUEST, text).into_response()
+}
+
+/// Whether a browser says that a page of another origin sends this, and it would change something (Fetch
+/// Metadata; the `Origin` header of the Fetch standard).
+fn is_from_another_site(request: &Request) -> bool {
+    if request.method().is_safe() {
+        return false;
+    }
+    let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let site = header("sec-fetch-site").is_some_and(|site| !matches!(site, "same-origin" | "none"));
+    let own = |origin: &str| {
+        let host = origin.split_once("://").map(|(_, host)| host);
+        host.is_some() && host == header("host")
+    };
+    site || header("origin").is_some_and(|origin| !own(origin))
 }
 
 #[cfg(test)]

@@ -33,7 +33,9 @@ pub fn router(
         .plain("/healthz", "GET, HEAD, OPTIONS", get(healthz))
         .plain("/readyz", "GET, HEAD, OPTIONS", get(readyz));
     if let Some(clock) = clock {
-        let turn = post(async move |body: Bytes| demo::turn_clock(&clock, &body));
+        let turn = post(async move |headers: HeaderMap, body: Bytes| {
+            demo::turn_clock(&clock, &headers, &body)
+        });
         routes = routes.plain("/demo/clock", "POST, OPTIONS", turn);
     }
     routes.guarded(|routes| routes.layer(from_fn_with_state(hosts, host::check))).finish(state)

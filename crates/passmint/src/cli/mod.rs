@@ -80,7 +80,9 @@ enum Command {
 pub fn main() -> ExitCode {
     // Usage errors end here with exit code 2.
     let arguments = Arguments::parse();
-    match run(arguments) {
+    let outcome = run(arguments);
+    crate::telemetry::flush_log();
+    match outcome {
         Ok(code) => code,
         Err(error) => {
             eprintln!("passmint: {error:#}");

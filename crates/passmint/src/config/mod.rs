@@ -194,6 +194,13 @@ impl Config {
                  server.tls_key, or server.behind_tls_proxy = true if a proxy in front does TLS",
             );
         }
+        if server.behind_tls_proxy && server.trusted_proxies.is_empty() {
+            reader.problem_of_either(
+                ["server.behind_tls_proxy", "server.trusted_proxies"],
+                "with server.behind_tls_proxy, server.trusted_proxies must name the proxy: otherwise \
+                 everybody has its address, and one guesser locks all others out",
+            );
+        }
         let (public, admin) = (server.listen, server.admin_listen);
         let one_covers = public.ip() == admin.ip()
             || [public, admin].iter().any(|address| address.ip().is_unspecified());
@@ -275,7 +282,16 @@ mod tests {
     fn an_open_listener_wants_tls() {
         let open = [("PASSMINT_SERVER__LISTEN", "0.0.0.0:8080")];
         assert!(load(&open, "").unwrap_err().to_string().contains("behind_tls_proxy"));
-        assert!(load(&open, "[server]\nbehind_tls_proxy = true\n").is_ok());
+        let behind = "[server]\nbehind_tls_proxy = true\n";
+        let alone = load(&open, behind).unwrap_err().to_string();
+        assert!(alone.contains("server.trusted_proxies must name the proxy"), "{alone}");
+        let named =
+            |proxies: &str| load(&open, &format!("{behind}trusted_proxies = [{proxies}]\n"));
+        assert!(named(r#""10.0.0.1""#).is_ok());
+        for everybody in [r#""0.0.0.0/0""#, r#""::/0""#] {
+            let error = named(everybody).unwrap_err().to_string();
+            assert!(error.contains("is everybody"), "{error}");
+        }
     }
 
     #[test]

@@ -23,6 +23,12 @@ pub enum ImportError {
          algorithm with --alg (ES256, EdDSA, RS256), or the bytes of the secret alone"
     )]
     NotRaw,
+    /// A secret that anybody would try.
+    #[error(
+        "this secret can be guessed: it is a published example or has too few different bytes. Whoever \
+         knows it can make tokens for every user"
+    )]
+    Guessable,
     /// A PEM section of another kind.
     #[error("the file holds no private or public key but another PEM section")]
     OtherSection,
@@ -56,6 +62,9 @@ pub fn read(algorithm: Algorithm, content: &[u8]) -> Result<Imported, ImportErro
         if is_encoded_key(content) {
             return Err(ImportError::NotRaw);
         }
+        if is_guessable(secret) {
+            return Err(ImportError::Guessable);
+        }
         return private(algorithm, secret);
     }
     let (kind, der) =
@@ -67,6 +76,14 @@ pub fn read(algorithm: Algorithm, content: &[u8]) -> Result<Imported, ImportErro
         SectionKind::PublicKey => public(algorithm, &der),
         _ => Err(ImportError::OtherSection),
     }
+}
+
+/// Whether a secret is one of those that examples publish, or hardly varies.
+fn is_guessable(secret: &[u8]) -> bool {
+    const LEAST_DIFFERENT: usize = 8;
+    let different: std::collections::HashSet<&u8> = secret.iter().collect();
+    let text = String::from_utf8_lossy(secret).to_lowercase();
+    different.len() < LEAST_DIFFERENT || text.contains("your-256-bit-secret")
 }
 
 /// Whether this is an asymmetric key or a certificate in one of the usual encodings: PEM, DER, a JWK or

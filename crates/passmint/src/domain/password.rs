@@ -95,12 +95,62 @@ pub fn check_new_password(
     if is_mostly(text, &parts) {
         return Err(WeakPassword::Name);
     }
+    if let Some(unit) = repeated_unit(text) {
+        // The number of repetitions makes no password.
+        if zxcvbn::zxcvbn(unit, &[]).score() < Score::Three {
+            return Err(WeakPassword::Guessable(
+                "It repeats itself. Use a few words that do not belong together.".to_owned(),
+            ));
+        }
+    }
     let inputs: Vec<&str> = parts.iter().map(String::as_str).chain(["passmint"]).collect();
     let strength = zxcvbn::zxcvbn(text, &inputs);
-    if strength.score() >= Score::Two {
+    let enough = if is_decorated_word(text) { Score::Three } else { Score::Two };
+    if strength.score() >= enough && !is_well_known(text) {
         return Ok(());
     }
     Err(WeakPassword::Guessable(advice(&strength)))
+}
+
+/// The shortest text that a password is a repetition of, whole times.
+fn repeated_unit(text: &str) -> Option<&str> {
+    let bytes = text.as_bytes();
+    (1..=bytes.len() / 2)
+        .filter(|length| bytes.len().is_multiple_of(*length) && text.is_char_boundary(*length))
+        .find(|length| bytes.chunks(*length).all(|chunk| Some(chunk) == bytes.get(..*length)))
+        .and_then(|length| text.get(..length))
+}
+
+/// Whether a password is one run of letters with digits and signs around it (`Password1234567!`), or has no
+/// letters at all: what rules of "at least a digit and a sign" make people write.
+fn is_decorated_word(text: &str) -> bool {
+    let plain: String = text
+        .chars()
+        .map(|c| match c {
+            '@' => 'a',
+            '$' => 's',
+            other => other,
+        })
+        .collect();
+    plain.trim_matches(|c: char| !c.is_alphabetic()).chars().all(char::is_alphabetic)
+}
+
+/// Phrases that everybody knows, and runs over a keyboard that look like nonsense.
+fn is_well_known(text: &str) -> bool {
+    const PHRASES: [&str; 9] = [
+        "correcthorsebatterystaple",
+        "thequickbrownfox",
+        "tobeornottobe",
+        "letmeinplease",
+        "iloveyouforever",
+        "1q2w3e4r5t",
+        "zaq12wsx",
+        "1qaz2wsx3edc",
+        "qwertyuiopasdf",
+    ];
+    let bare: String = text.chars().filter(|c| c.is_alphanumeric()).collect();
+    let bare = bare.to_lowercase();
+    PHRASES.iter().any(|phrase| bare.contains(phrase) && bare.len() < phrase.len() + 8)
 }
 
 /// The names, what an e-mail address has before its `@`, and the words of all of them; in lower case,

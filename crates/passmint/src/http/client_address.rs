@@ -14,9 +14,11 @@ pub(super) fn client_address(peer: IpAddr, headers: &HeaderMap, server: &Server)
         return client;
     }
     // As bytes: a line that is no text must not hide what stands in it behind the client's own.
+    let standard = server.forwarded_header.eq_ignore_ascii_case("forwarded");
     let lines = headers.get_all(server.forwarded_header.as_str()).iter().rev();
     for hop in lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b',')) {
-        let Some(address) = hop_address(hop.trim_ascii()) else {
+        let hop = if standard { forwarded_for(hop) } else { Some(hop.trim_ascii()) };
+        let Some(address) = hop.and_then(hop_address) else {
             return client;
         };
         client = address.to_canonical();
@@ -25,6 +27,19 @@ pub(super) fn client_address(peer: IpAddr, headers: &HeaderMap, server: &Server)
         }
     }
     client
+}
+
+/// The `for` of one element of a `Forwarded` header (RFC 7239 section 4), without its quotes. A value
+/// that has a comma in its quotes is no address.
+fn forwarded_for(element: &[u8]) -> Option<&[u8]> {
+    let pairs = element.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+    let mut values = pairs.filter_map(|pair| {
+        let (name, value) = pair.split_at_checked(4)?;
+        name.eq_ignore_ascii_case(b"for=").then_some(value)
+    });
+    let (value, None) = (values.next()?, values.next()) else { return None };
+    let unquoted = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\""));
+    Some(unquoted.unwrap_or(value))
 }
 
 /// An address as proxies write it: `192.0.2.1`, `192.0.2.1:443`, `2001:db8::1`, `[2001:db8::1]:443`.
@@ -73,6 +88,22 @@ mod tests {
             &server("10.0.0.0/8", "X-Forwarded-For"),
         );
         assert_eq!(none.to_string(), "10.0.0.1");
+    }
+
+    #[test]
+    fn the_standard_header_is_read_as_rfc_7239_writes_it() {
+        let from = |line: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.append("forwarded", HeaderValue::from_static(line));
+            let server = server("10.0.0.0/8", "Forwarded");
+            client_address("10.0.0.1".parse().unwrap(), &headers, &server).to_string()
+        };
+        assert_eq!(from("for=6.6.6.6, for=192.0.2.7;proto=https;by=10.0.0.1"), "192.0.2.7");
+        assert_eq!(from(r#"for=6.6.6.6, For="[2001:db8::7]:4711""#), "2001:db8::7");
+        assert_eq!(from("for=192.0.2.7, for=10.0.0.9"), "192.0.2.7");
+        assert_eq!(from("for=6.6.6.6, for=_hidden"), "10.0.0.1");
+        assert_eq!(from("for=6.6.6.6, for=1.2.3.4;for=192.0.2.7"), "10.0.0.1", "given twice");
+        assert_eq!(from("192.0.2.7"), "10.0.0.1", "not that header's form");
     }
 
     #[test]

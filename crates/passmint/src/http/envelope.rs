@@ -13,9 +13,10 @@ use axum::extract::{FromRef, Request};
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
-    ACCESS_CONTROL_REQUEST_METHOD, ALLOW, CACHE_CONTROL, CONNECTION, ORIGIN, VARY,
+    ACCESS_CONTROL_REQUEST_METHOD, ALLOW, CACHE_CONTROL, CONNECTION, HOST, ORIGIN, VARY,
     X_CONTENT_TYPE_OPTIONS,
 };
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
@@ -209,8 +210,25 @@ fn incoming<'a>(request: &'a Request, route: Route, id: &'a HeaderValue) -> Inco
     }
 }
 
+/// Whether a request over HTTP/1.1 says exactly once whom it is for, in a form that can be (RFC 9112
+/// section 3.2).
+fn has_valid_host(request: &Request) -> bool {
+    if request.version() != Version::HTTP_11 {
+        return true;
+    }
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else { return false };
+    let valid =
+        |host: &str| host.parse::<Authority>().is_ok_and(|host| !host.as_str().contains('@'));
+    host.to_str().is_ok_and(valid)
+}
+
 /// The handler's answer, or a 500 when it panics. What went wrong is logged here, once.
 async fn answer(route: Route, request: Request, mut router: Router) -> Response {
+    if !has_valid_host(&request) {
+        return ApiError::Malformed("Exactly one valid Host header is needed.".into())
+            .into_response();
+    }
     let method = request.method().clone();
     let work = AssertUnwindSafe(router.call(request)).catch_unwind().await;
     let answered = work.map(|Ok(response)| response);

@@ -48,6 +48,19 @@ impl FromRequestParts<PublicState> for UserCaller {
     }
 }
 
+/// A user that is about to change something: counted before anything is done.
+pub(super) struct ChangingCaller(pub(super) UserCaller);
+
+impl FromRequestParts<PublicState> for ChangingCaller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &PublicState) -> Result<Self, ApiError> {
+        let caller = UserCaller::from_request_parts(parts, state).await?;
+        state.services().parts.admit_change(caller.user)?;
+        Ok(Self(caller))
+    }
+}
+
 /// The token of the `Authorization` header (contract section 4).
 pub(super) fn authorization(headers: &HeaderMap) -> Result<&str, Unauthorized> {
     let mut all = headers.get_all(AUTHORIZATION).iter();

@@ -15,6 +15,8 @@ const USER: HeaderName = HeaderName::from_static("x-auth-user");
 const EMAIL: HeaderName = HeaderName::from_static("x-auth-email");
 const ROLES: HeaderName = HeaderName::from_static("x-auth-roles");
 const SESSION: HeaderName = HeaderName::from_static("x-auth-session");
+const CLIENT: HeaderName = HeaderName::from_static("x-auth-client");
+const API_KEY: HeaderName = HeaderName::from_static("x-auth-api-key");
 
 /// `/forward-auth`, any method, whatever follows.
 pub(super) async fn forward_auth(caller: Caller) -> Response {
@@ -34,11 +36,11 @@ pub(super) async fn forward_auth_roles(caller: Caller, uri: Uri) -> Result<Respo
     }
 }
 
-/// Always all five, so that no header of the client's own survives in a proxy that copies them.
+/// Always all seven, so that no header of the client's own survives in a proxy that copies them.
 fn identity(caller: &Caller) -> Response {
     let claims = &caller.0.claims;
     // With room for those of the envelope.
-    let mut headers = HeaderMap::with_capacity(12);
+    let mut headers = HeaderMap::with_capacity(14);
     headers.insert(USER_ID, encoded(&claims.subject));
     headers.insert(USER, encoded(&claims.username));
     headers.insert(EMAIL, encoded(&claims.email));
@@ -49,6 +51,9 @@ fn identity(caller: &Caller) -> Response {
     };
     headers.insert(ROLES, roles);
     headers.insert(SESSION, encoded(claims.session.as_deref().unwrap_or_default()));
+    // Callers of other kinds come later; a header of the client's own must not survive until then.
+    headers.insert(CLIENT, HeaderValue::from_static(""));
+    headers.insert(API_KEY, HeaderValue::from_static(""));
     let mut response = Response::default();
     *response.headers_mut() = headers;
     response

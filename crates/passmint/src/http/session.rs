@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use serde::Serialize;
 
 use super::error::{ApiError, FieldFault, Unauthorized};
-use super::extract::{UserCaller, authorization, has_authorization};
+use super::extract::{ChangingCaller, UserCaller, authorization, has_authorization};
 use super::fields::Fields;
 use crate::domain::audit::Actor;
 use crate::domain::session::{EndReason, Session, SessionId};
@@ -75,7 +75,7 @@ pub(super) async fn list(
 /// `DELETE /api/v1/sessions/{id}/`
 pub(super) async fn end(
     State(sessions): State<SessionService>,
-    caller: UserCaller,
+    ChangingCaller(caller): ChangingCaller,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<StatusCode, ApiError> {
     let Path(id) = id.map_err(|_| ApiError::NotFound)?;
@@ -92,7 +92,7 @@ pub(super) async fn end(
 /// `DELETE /api/v1/sessions/`: all others.
 pub(super) async fn end_others(
     State(sessions): State<SessionService>,
-    caller: UserCaller,
+    ChangingCaller(caller): ChangingCaller,
 ) -> Result<StatusCode, ApiError> {
     let keep = caller.session.ok_or(ApiError::Unauthorized(Unauthorized::Invalid))?;
     sessions.end_others(caller.user, keep).await?;

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::error::{ApiError, Unauthorized};
-use super::extract::{PasswordDoor, UserCaller};
+use super::extract::{ChangingCaller, PasswordDoor, UserCaller};
 use super::fields::Fields;
 use super::token::both;
 use crate::domain::secret::Password;
@@ -53,7 +53,7 @@ pub(super) async fn change_password(
     State(users): State<UserService>,
     State(settings): State<Settings>,
     _counted: PasswordDoor,
-    caller: UserCaller,
+    ChangingCaller(caller): ChangingCaller,
     fields: Fields,
 ) -> Result<StatusCode, ApiError> {
     let old = fields.text("old_password");

@@ -10,10 +10,10 @@ use crate::crypto::hasher::Turn;
 use crate::domain::network::Network;
 use crate::domain::secret::Password;
 use crate::domain::throttle::{LockoutEntry, Scope};
-use crate::domain::user::Username;
+use crate::domain::user::{UserId, Username};
 use crate::telemetry::REQUEST;
 use crate::throttle::{
-    Admission, Admitted, Door, FORGOTTEN_AFTER, LoginAttempt, Presented, Rule, Throttled,
+    Admission, Admitted, Door, FORGOTTEN_AFTER, LoginAttempt, Presented, Rate, Rule, Throttled,
 };
 
 /// For how long a network counts as one that a user logs in from.
@@ -69,6 +69,17 @@ impl Parts {
         let now = self.clock.steady();
         let admitted = self.throttle.request(door, or_nowhere(address), &rate, now);
         admitted.inspect_err(|throttled| self.metrics.throttled(door, throttled.rule))
+    }
+
+    /// Counts a change by a logged-in user: ending sessions, logging out, a new password.
+    pub fn admit_change(&self, user: UserId) -> Result<(), Throttled> {
+        /// Far more than a person or a program needs, far less than fills a disk.
+        const RATE: Rate = Rate { burst: 100, every: Duration::from_millis(100) };
+        if !self.settings.load().throttle.enabled {
+            return Ok(());
+        }
+        let admitted = self.throttle.change(user.0, &RATE, self.clock.steady());
+        admitted.inspect_err(|throttled| self.metrics.throttled(Door::Change, throttled.rule))
     }
 
     /// Lets a password be checked, or not; `None` where nobody is throttled. Waits for attempts of the

@@ -92,6 +92,7 @@ pub(super) fn door(door: Door) -> &'static str {
     match door {
         Door::TokenAuth => "token_auth",
         Door::TokenRefresh => "token_refresh",
+        Door::Change => "change",
     }
 }
 
@@ -103,5 +104,6 @@ pub(super) fn rule(rule: Rule) -> &'static str {
         Rule::Neighbourhood => "neighbourhood",
         Rule::Account => "account",
         Rule::AllUsers => "all_users",
+        Rule::Changes => "changes",
     }
 }

@@ -6,7 +6,7 @@
 //! ever made.
 
 use std::fmt::{self, Write as _};
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -100,8 +100,7 @@ impl<S: Subscriber> Layer<S> for Lines {
         event.record(&mut fields);
         let mut line = if self.json { Value::Object(fields.0).to_string() } else { text(fields.0) };
         line.push('\n');
-        // A log that cannot be written must not stop the server.
-        let _ = std::io::stderr().lock().write_all(line.as_bytes());
+        super::log_writer::write(line);
     }
 }
 

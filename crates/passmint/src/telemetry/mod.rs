@@ -8,12 +8,15 @@ mod exposition;
 mod histogram;
 mod labels;
 mod log;
+mod log_writer;
 mod metrics;
 mod process;
 mod trace;
 
 pub use exposition::Exposition;
 pub use labels::{CutReason, LoginOutcome, RefreshOutcome, RouteClass, VerifyOutcome};
+pub use log_writer::flush as flush_log;
+
 pub use log::{LogLevel, REQUEST, RequestContext};
 pub use metrics::{Metrics, Reading};
 pub use trace::{Incoming, TraceError, Traces, note_answer, request_span};

@@ -18,6 +18,8 @@ const FAILING_INTERVAL: Duration = Duration::from_hours(24);
 /// What attempts of all strangers together may cost beside the limit of neighbourhoods: otherwise a
 /// hundred neighbourhoods with twenty free failures each had two thousand guesses.
 const REFILL: Duration = Duration::from_mins(3);
+/// One part in so many of these is kept for neighbourhoods without failures.
+const RESERVED_PART: u32 = 10;
 
 /// What the rule says of one more attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,9 +82,12 @@ impl AccountFailures {
     /// What to say to a stranger; `clean`: its neighbourhood has no failures of its own.
     pub(super) fn place(&self, limit: u32, clean: bool, now: Timestamp) -> Place {
         let exhausted = self.neighbourhoods >= limit;
-        if !exhausted && self.attempts.wait(&rate(limit), 0, now).is_zero() {
+        // The last attempts are for neighbourhoods without failures: those that have some would take each
+        // new one as soon as it is free.
+        let reserve = if clean { 0 } else { limit / RESERVED_PART };
+        if !exhausted && self.attempts.wait(&rate(limit), reserve, now).is_zero() {
             let room = self.under_way < limit - self.neighbourhoods
-                && self.attempts.wait(&rate(limit), self.under_way, now).is_zero();
+                && self.attempts.wait(&rate(limit), self.under_way + reserve, now).is_zero();
             return if room { Place::Free } else { Place::Full };
         }
         let interval = if exhausted { INTERVAL } else { REFILL };

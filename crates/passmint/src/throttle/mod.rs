@@ -67,11 +67,13 @@ pub enum Door {
     TokenAuth,
     /// Takes a refresh token.
     TokenRefresh,
+    /// Changes something for a logged-in user.
+    Change,
 }
 
 impl Door {
     /// Every endpoint.
-    pub const ALL: [Self; 2] = [Self::TokenAuth, Self::TokenRefresh];
+    pub const ALL: [Self; 3] = [Self::TokenAuth, Self::TokenRefresh, Self::Change];
 }
 
 /// Which rule refuses an attempt.
@@ -87,12 +89,20 @@ pub enum Rule {
     Account,
     /// Too many failures of one network over all usernames.
     AllUsers,
+    /// Too many changes by one logged-in user.
+    Changes,
 }
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Self; 5] =
-        [Self::Address, Self::Network, Self::Neighbourhood, Self::Account, Self::AllUsers];
+    pub const ALL: [Self; 6] = [
+        Self::Address,
+        Self::Network,
+        Self::Neighbourhood,
+        Self::Account,
+        Self::AllUsers,
+        Self::Changes,
+    ];
 }
 
 /// Too many attempts.
@@ -155,6 +165,7 @@ pub struct Throttle {
     senders: [Mutex<SenderGroup>; SHARDS],
     logins: [Mutex<Table<Bucket>>; SHARDS],
     refreshes: [Mutex<Table<Bucket>>; SHARDS],
+    changes: [Mutex<Table<Bucket>>; SHARDS],
 }
 
 impl Default for Throttle {
@@ -175,6 +186,7 @@ impl Default for Throttle {
             senders: std::array::from_fn(|_| Mutex::new(senders())),
             logins: std::array::from_fn(|_| Mutex::new(requests())),
             refreshes: std::array::from_fn(|_| Mutex::new(requests())),
+            changes: std::array::from_fn(|_| Mutex::new(Table::new(ACCOUNTS / SHARDS))),
         }
     }
 }
@@ -219,7 +231,7 @@ impl Throttle {
     ) -> Result<(), Throttled> {
         let shards = match door {
             Door::TokenAuth => &self.logins,
-            Door::TokenRefresh => &self.refreshes,
+            Door::TokenRefresh | Door::Change => &self.refreshes,
         };
         let key = address::key(address);
         let mut table = shard(shards, key.0).lock();
@@ -227,6 +239,16 @@ impl Throttle {
         let taken = bucket.take(rate, now);
         table.put(key, bucket, now);
         taken.map_err(|retry_after| Throttled { rule: Rule::Address, retry_after })
+    }
+
+    /// Counts a change by a logged-in user, by the number of its id.
+    pub fn change(&self, user: i64, rate: &Rate, now: Timestamp) -> Result<(), Throttled> {
+        let key = (user.cast_unsigned(), 1);
+        let mut table = shard(&self.changes, key.0).lock();
+        let mut bucket = table.get(key).unwrap_or_default();
+        let taken = bucket.take(rate, now);
+        table.put(key, bucket, now);
+        taken.map_err(|retry_after| Throttled { rule: Rule::Changes, retry_after })
     }
 
     /// Lets a password be checked, or not. Attempts under way count as failures until they are
@@ -316,7 +338,7 @@ impl Throttle {
             *accounts += shard.accounts.len();
         }
         *senders += self.senders.iter().map(|shard| shard.lock().failures.len()).sum::<usize>();
-        for shard in self.logins.iter().chain(&self.refreshes) {
+        for shard in self.logins.iter().chain(&self.refreshes).chain(&self.changes) {
             *senders += shard.lock().len();
         }
         entries

@@ -182,6 +182,23 @@ fn all_strangers_together_have_a_hundred_and_twenty_attempts_in_any_hour() {
 }
 
 #[test]
+fn neighbourhoods_that_failed_do_not_take_a_newcomers_attempt() {
+    let throttle = Throttle::default();
+    let mut refused = 0;
+    for second in 0..6 * 3600 {
+        for guesses in 0..4 {
+            let from = format!("10.0.{}.{}", (second + guesses) % 6, second % 250 + 1);
+            fail(&throttle, &guess(&from), at(second));
+        }
+        if second % 60 == 30 {
+            let newcomer = attempt(&format!("10.9.{}.1", second / 60 % 250), STRANGER, 1);
+            refused += u32::from(admitted(&throttle, &newcomer, at(second)).is_none());
+        }
+    }
+    assert_eq!(refused, 0);
+}
+
+#[test]
 fn a_network_fails_a_hundred_times_over_all_usernames_and_then_once_a_minute() {
     let throttle = Throttle::default();
     let of = |account, known| LoginAttempt { account, known: Some(known), ..guess("192.0.2.1") };

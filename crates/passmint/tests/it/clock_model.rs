@@ -2,7 +2,7 @@
 //! as a model: the rules of `domain` over random histories. That the store's statements follow them is
 //! tested in `store::conformance::clocks`.
 //!
-//! A million histories; `PASSMINT_TEST_HISTORIES` sets another number.
+//! A million histories.
 
 use std::time::Duration;
 
@@ -121,7 +121,7 @@ impl World {
         Moment { wall: self.wall(), running: self.base + self.truth - self.started }
     }
 
-    fn policy(&self) -> SessionPolicy {
+    fn policy() -> SessionPolicy {
         SessionPolicy {
             reuse_interval: Duration::from_mins(1),
             idle_lifetime: KEEP,
@@ -144,7 +144,7 @@ impl World {
             anchor: Anchor { generation: 0, at: now.wall },
             created_at: now.wall,
             rotated_at: now.wall,
-            refresh_expires_at: self.policy().refresh_expires_at(now.wall, now.wall),
+            refresh_expires_at: Self::policy().refresh_expires_at(now.wall, now.wall),
             refresh_key: 1,
             address: None,
             user_agent: String::new(),
@@ -196,7 +196,7 @@ impl World {
             self.swept_until = self.swept_until.max(now.wall.micros());
         }
         self.endings.drain(..due);
-        let policy = self.policy();
+        let policy = Self::policy();
         for login in &mut self.logins {
             if !login.ended && !login.lost && login.session.run_out(now, &policy).is_some() {
                 login.lost = true;
@@ -252,7 +252,8 @@ fn history(random: &mut Random) -> u64 {
                 world.end(session);
             }
             5..=7 => {
-                world.wait(random.pick(&[30 * SECOND, MINUTE, 20 * MINUTE, 2 * HOUR, 3 * DAY]))
+                let spans = [30 * SECOND, MINUTE, 20 * MINUTE, 2 * HOUR, 3 * DAY];
+                world.wait(random.pick(&spans));
             }
             8 | 9 => {
                 let step =
@@ -272,9 +273,8 @@ fn history(random: &mut Random) -> u64 {
 
 #[test]
 fn no_history_of_clocks_and_restarts_revives_or_loses_anything() {
-    let histories =
-        std::env::var("PASSMINT_TEST_HISTORIES").map_or(1_000_000, |n| n.parse().unwrap());
+    const HISTORIES: u64 = 1_000_000;
     let mut random = Random(7);
-    let swept: u64 = (0..histories).map(|_| history(&mut random)).sum();
-    assert!(swept > histories / 100, "only {swept} endings were ever swept");
+    let swept: u64 = (0..HISTORIES).map(|_| history(&mut random)).sum();
+    assert!(swept > HISTORIES / 100, "only {swept} endings were ever swept");
 }

@@ -164,3 +164,99 @@ fn a_body_that_is_too_long_is_taken_to_its_end_before_the_answer() {
     (&stream).read_exact(&mut answer).unwrap();
     assert_eq!(&answer, b"HTTP/1.1 413");
 }
+
+/// Binds the client's side to an address of its own.
+fn connect_from(server: &Server, address: [u8; 4]) -> TcpStream {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&std::net::SocketAddr::from((address, 0)).into()).unwrap();
+    socket.connect(&server.public.into()).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    socket.into()
+}
+
+/// Sends one request and reads one answer of a connection that stays open; its status, 0 when there is
+/// none.
+fn ask(mut stream: &TcpStream, head: &str, body: &str) -> u16 {
+    if stream.write_all(head.as_bytes()).is_err() {
+        return 0;
+    }
+    // Apart from the head, as many clients do.
+    std::thread::sleep(Duration::from_millis(1));
+    if stream.write_all(body.as_bytes()).is_err() {
+        return 0;
+    }
+    let mut said = Vec::new();
+    let mut chunk = [0; 4096];
+    loop {
+        match stream.read(&mut chunk) {
+            Ok(count @ 1..) => said.extend_from_slice(&chunk[..count]),
+            _ => return 0,
+        }
+        let text = String::from_utf8_lossy(&said);
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        if body.len() >= length.map_or(0, |length| length.parse().unwrap()) {
+            return head.split(' ').nth(1).unwrap().parse().unwrap();
+        }
+    }
+}
+
+#[test]
+fn an_early_refusal_leaves_the_connection_good_for_the_next_request() {
+    let throttled = [
+        ("THROTTLE__ENABLED", "true"),
+        ("THROTTLE__REQUESTS_PER_SECOND", "1"),
+        ("THROTTLE__BURST", "5"),
+    ];
+    let server = Server::start_with(&throttled);
+    let body = "refresh_token=x";
+    let head = format!(
+        "POST /api/v1/token-refresh/ HTTP/1.1\r\nHost: x\r\nContent-Type: \
+         application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let stream = connect_from(&server, [127, 0, 0, 1]);
+    let statuses: Vec<u16> = (0..50).map(|_| ask(&stream, &head, body)).collect();
+    assert!(
+        statuses.contains(&429) && statuses.iter().all(|s| [206, 429].contains(s)),
+        "{statuses:?}"
+    );
+}
+
+#[test]
+fn a_full_listener_closes_the_longest_idle_connection_of_the_busiest_neighbourhood() {
+    let server = Server::start_with(&[("SERVER__MAX_CONNECTIONS", "20")]);
+    let health = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+    let flood: Vec<TcpStream> = (1..=20)
+        .map(|host| {
+            let stream = connect_from(&server, [127, 0, 0, host]);
+            assert_eq!(ask(&stream, health, ""), 200);
+            stream
+        })
+        .collect();
+    let other = connect_from(&server, [127, 0, 1, 1]);
+    assert_eq!(ask(&other, health, ""), 200, "another neighbourhood is let in");
+    assert_eq!(ask(&flood[0], health, ""), 0, "the longest idle one made room");
+    assert_eq!(ask(&flood[19], health, ""), 200);
+    let one_more = connect_from(&server, [127, 0, 0, 99]);
+    assert_ne!(ask(&one_more, health, ""), 200, "nobody displaces its own neighbours");
+}
+
+#[test]
+fn exactly_one_valid_host_is_needed_over_http_1_1() {
+    let server = Server::start();
+    for (hosts, status) in [
+        ("Host: x\r\n", 200),
+        ("Host: [::1]:8080\r\n", 200),
+        ("", 400),
+        ("Host: x\r\nHost: x\r\n", 400),
+        ("Host: \r\n", 400),
+        ("Host: a b\r\n", 400),
+        ("Host: u@x\r\n", 400),
+    ] {
+        let stream = connect_from(&server, [127, 0, 0, 1]);
+        let head = format!("GET /api/v1/me/ HTTP/1.1\r\n{hosts}\r\n");
+        let expected = if status == 200 { 401 } else { status };
+        assert_eq!(ask(&stream, &head, ""), expected, "{hosts:?}");
+    }
+}

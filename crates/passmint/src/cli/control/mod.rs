@@ -15,6 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use rustix::fs::Mode;
+use rustix::process::umask;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -148,8 +150,11 @@ impl ControlSocket {
         let bind = || -> io::Result<UnixListener> {
             let fresh = path.with_extension("sock-new");
             drop(std::fs::remove_file(&fresh));
-            let listener = UnixListener::bind(&ShortPath::of(&fresh)?.path)?;
-            // It takes its name only when nobody else may use it.
+            // Nobody else may use it, from the moment it is there.
+            let before = umask(Mode::from_raw_mode(0o177));
+            let listener = UnixListener::bind(&ShortPath::of(&fresh)?.path);
+            umask(before);
+            let listener = listener?;
             std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o600))?;
             std::fs::rename(&fresh, path)?;
             Ok(listener)
@@ -162,6 +167,10 @@ impl ControlSocket {
     pub(super) async fn serve(self, services: Services) {
         loop {
             match self.listener.accept().await {
+                // Whatever the file's mode says: the server's own user, or root.
+                Ok((stream, _)) if !is_own_user(&stream) => {
+                    tracing::warn!("a command of another user was refused");
+                }
                 Ok((stream, _)) => {
                     let services = services.clone();
                     tokio::spawn(async move {
@@ -177,6 +186,11 @@ impl ControlSocket {
             }
         }
     }
+}
+
+fn is_own_user(stream: &UnixStream) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    stream.peer_cred().is_ok_and(|peer| peer.uid() == own || peer.uid() == 0)
 }
 
 impl Drop for ControlSocket {

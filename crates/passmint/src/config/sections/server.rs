@@ -75,9 +75,17 @@ impl Server {
     pub(in crate::config) fn read(r: &mut Reader) -> Self {
         let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
         let network = |text: &str| {
-            text.parse::<IpNet>()
+            let network = text
+                .parse::<IpNet>()
                 .or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from))
-                .map_err(|_| format!("`{text}` is no network: write 10.0.0.0/8 or 192.0.2.1"))
+                .map_err(|_| format!("`{text}` is no network: write 10.0.0.0/8 or 192.0.2.1"))?;
+            if network.prefix_len() == 0 {
+                return Err(format!(
+                    "`{text}` is everybody: any client could then write its own address. Name the \
+                     proxies"
+                ));
+            }
+            Ok(network)
         };
         Self {
             listen: r.parsed("server.listen", local(8080), "127.0.0.1:8080"),

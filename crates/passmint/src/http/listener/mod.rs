@@ -1,5 +1,6 @@
 //! Accepts connections and serves a router on them, with limits (`caps`, `patience`) and an orderly end.
 
+mod bodies;
 mod caps;
 mod patience;
 mod tls;
@@ -8,6 +9,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::{Body, HttpBody as _};
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderValue, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
@@ -21,6 +25,7 @@ use crate::http::envelope::Enveloped;
 use crate::service::Settings;
 use crate::telemetry::{CutReason, Metrics};
 
+use bodies::{Lent, Rest, Watched};
 use caps::Caps;
 use patience::{Patient, Requests};
 
@@ -40,7 +45,7 @@ const LAST_ORDERS: Duration = Duration::from_millis(500);
 /// How long a connection that was taken last has to send its request, before idle ones are closed.
 const LAST_REQUEST: Duration = Duration::from_millis(200);
 /// How long requests under way may take to be answered after that.
-const DRAIN: Duration = Duration::from_secs(9);
+const DRAIN: Duration = Duration::from_secs(6);
 
 /// What a refused connection is told where it can read it.
 const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n\
@@ -145,7 +150,8 @@ impl Doorkeeper {
         drop(stream.set_nodelay(true));
         let config = self.settings.load();
         let tls = self.tls.current();
-        let Some(counted) = self.caps.admit(peer.ip(), &config.server) else {
+        let requests = Arc::new(Requests::new());
+        let Some(counted) = self.caps.admit(peer.ip(), &config.server, &requests) else {
             self.metrics.connection_cut(CutReason::TooMany);
             // Being told takes a descriptor, too: of a flood few are.
             if tls.is_none()
@@ -162,21 +168,26 @@ impl Doorkeeper {
         let (router, metrics) = (self.router.clone(), Arc::clone(&self.metrics));
         let watcher = graceful.watcher();
         tokio::spawn(async move {
-            let _counted = counted;
-            let requests = Arc::new(Requests::new());
-            let service = service(router, peer, Arc::clone(&requests));
-            let Some(tls) = tls else {
-                let stream = Patient::new(stream, requests, limits, metrics);
-                return connection(stream, service, watcher).await;
-            };
-            let handshake = TlsAcceptor::from(tls).accept(stream);
-            match tokio::time::timeout(limits.header_timeout, handshake).await {
-                Ok(Ok(stream)) => {
+            let cut = Arc::clone(&metrics);
+            let served = async {
+                let service = service(router, peer, Arc::clone(&requests));
+                let Some(tls) = tls else {
                     let stream = Patient::new(stream, requests, limits, metrics);
-                    connection(stream, service, watcher).await;
+                    return connection(stream, service, watcher).await;
+                };
+                let handshake = TlsAcceptor::from(tls).accept(stream);
+                match tokio::time::timeout(limits.header_timeout, handshake).await {
+                    Ok(Ok(stream)) => {
+                        let stream = Patient::new(stream, requests, limits, metrics);
+                        connection(stream, service, watcher).await;
+                    }
+                    Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
+                    Err(_) => metrics.connection_cut(CutReason::Head),
                 }
-                Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
-                Err(_) => metrics.connection_cut(CutReason::Head),
+            };
+            tokio::select! {
+                () = served => {}
+                () = counted.must_close() => cut.connection_cut(CutReason::TooMany),
             }
         });
     }
@@ -239,11 +250,27 @@ fn service(
 + 'static {
     hyper::service::service_fn(move |request: Incoming| {
         let under_way = requests.begin();
-        let answer = router.clone().answer(peer.ip(), request.map(axum::body::Body::new));
+        let http2 = request.version() == Version::HTTP_2;
+        let (parts, body) = request.into_parts();
+        let (body, rest) = if http2 || body.is_end_stream() {
+            (Body::new(body), Rest::default())
+        } else {
+            let (lent, rest) = Lent::new(body);
+            (Body::new(lent), rest)
+        };
+        let answer = router.clone().answer(peer.ip(), hyper::Request::from_parts(parts, body));
+        let requests = Arc::clone(&requests);
         async move {
-            let answer = answer.await;
+            let mut answer = answer.await;
+            if !rest.drain().await {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             drop(under_way);
-            Ok(answer)
+            Ok(if http2 {
+                answer.map(|body| Body::new(Watched::new(body, &requests)))
+            } else {
+                answer
+            })
         }
     })
 }

@@ -23,7 +23,14 @@ pub(super) struct Requests {
     answered: AtomicU64,
     /// When the last one was answered, in milliseconds since `since`.
     answered_at: AtomicU64,
+    /// Answers that are begun and that the client has not taken whole (HTTP/2).
+    untaken: AtomicU64,
+    /// When it last took something of them, in milliseconds since `since`.
+    taken_at: AtomicU64,
 }
+
+/// An answer that the client has not taken whole, for as long as this lives.
+pub(super) struct Untaken(Arc<Requests>);
 
 /// A request that is under way for as long as this lives.
 pub(super) struct UnderWay(Arc<Requests>);
@@ -32,7 +39,44 @@ impl Requests {
     /// None yet.
     pub(super) fn new() -> Self {
         let none = AtomicU64::default;
-        Self { since: Instant::now(), begun: none(), answered: none(), answered_at: none() }
+        Self {
+            since: Instant::now(),
+            begun: none(),
+            answered: none(),
+            answered_at: none(),
+            untaken: none(),
+            taken_at: none(),
+        }
+    }
+
+    fn millis(&self) -> u64 {
+        u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Since when nothing has been under way, in no unit that matters; `None`: something is.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        let begun = self.begun.load(Ordering::Relaxed);
+        (begun == self.answered.load(Ordering::Relaxed)).then(|| self.answered_at())
+    }
+
+    /// An answer goes out.
+    pub(super) fn begin_answer(self: &Arc<Self>) -> Untaken {
+        if self.untaken.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.note_taken();
+        }
+        Untaken(Arc::clone(self))
+    }
+
+    /// The client has taken some of an answer.
+    pub(super) fn note_taken(&self) {
+        self.taken_at.store(self.millis(), Ordering::Relaxed);
+    }
+
+    /// For how long the client has taken nothing of answers that are begun.
+    fn untaken_for(&self) -> Option<Duration> {
+        let untaken = self.untaken.load(Ordering::Relaxed) > 0;
+        let since = self.taken_at.load(Ordering::Relaxed);
+        untaken.then(|| Duration::from_millis(self.millis().saturating_sub(since)))
     }
 
     /// When the last one was answered.
@@ -47,10 +91,16 @@ impl Requests {
     }
 }
 
+impl Drop for Untaken {
+    fn drop(&mut self) {
+        self.0.untaken.fetch_sub(1, Ordering::Relaxed);
+        self.0.note_taken();
+    }
+}
+
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        let at = u64::try_from(self.0.since.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.0.answered_at.store(at, Ordering::Relaxed);
+        self.0.answered_at.store(self.0.millis(), Ordering::Relaxed);
         self.0.answered.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -136,9 +186,14 @@ impl<S> Patient<S> {
 
     /// The client has nothing for us now: for how long is that all right?
     fn wait(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.note_requests() {
+        let untaken = self.requests.untaken_for();
+        if untaken.is_some_and(|untaken| untaken >= self.limits.write_timeout) {
+            return Poll::Ready(Err(self.cut(CutReason::Write)));
+        }
+        if self.note_requests() || untaken.is_some() {
             // The reader is not asked again when the answer is out: the alarm sees to that.
-            self.read_alarm.keep(self.limits.idle_timeout, context);
+            let span = self.limits.idle_timeout.min(self.limits.write_timeout);
+            self.read_alarm.keep(span, context);
             return Poll::Pending;
         }
         let (span, reason) = match self.waiting {

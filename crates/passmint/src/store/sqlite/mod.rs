@@ -186,7 +186,7 @@ fn connect(path: &Path) -> Result<Connection, rusqlite::Error> {
          PRAGMA wal_autocheckpoint = 0;
          PRAGMA foreign_keys = ON;
          PRAGMA cache_size = -8192;
-         PRAGMA secure_delete = FAST;
+         PRAGMA secure_delete = ON;
          PRAGMA trusted_schema = OFF;",
     )?;
     Ok(connection)

@@ -164,7 +164,7 @@ const ROTATE: &str = "UPDATE session SET \
      generation = generation + 1, \
      anchor_generation = iif(generation = 0 OR ?4 - rotated_at > ?5, generation, anchor_generation), \
      anchor_at = iif(generation = 0 OR ?4 - rotated_at > ?5, ?4, anchor_at), \
-     rotated_at = max(?4, rotated_at), \
+     rotated_at = ?4, \
      rotated_running_time = ?10, \
      refresh_expires_at = min(?4 + ?6, created_at + ?7), \
      refresh_key = ?8, \
@@ -230,7 +230,8 @@ fn answer_without_rotation(write: &mut Write<'_>, rotate: &RotateRefresh) -> Sql
         issued_at: rotate.issued_at,
         secret_hash: &rotate.secret_hash,
     };
-    match session.judge(&presented, write.now, rotate.policy.reuse_interval) {
+    let now = write.less_stall(session.rotated_at);
+    match session.judge(&presented, now, rotate.policy.reuse_interval) {
         Presentation::Replay => replay(write, session, rotate),
         Presentation::Theft => {
             end_one(write, session.id, EndReason::ReuseDetected, &rotate.by)?;
@@ -252,6 +253,10 @@ fn answer_without_rotation(write: &mut Write<'_>, rotate: &RotateRefresh) -> Sql
     }
 }
 
+/// How often repetitions of one session are noted, in microseconds: a minute. Whoever repeats a token in
+/// a loop must not fill the audit log.
+const NOTED_EVERY: i64 = 60_000_000;
+
 /// Gives the current lineage again. Nothing of it is written; a first repetition from another
 /// network leaves its mark on the session.
 fn replay(write: &mut Write<'_>, session: Session, rotate: &RotateRefresh) -> Sql<Rotation> {
@@ -270,8 +275,17 @@ fn replay(write: &mut Write<'_>, session: Session, rotate: &RotateRefresh) -> Sq
             .prepare_cached("UPDATE session SET foreign_replay_at = ?2 WHERE id = ?1")?
             .execute(params![session.id.0, write.now.micros()])?;
     }
-    let event = AuditEvent::new(AuditKind::RefreshReplayed).of(user.id).in_session(session.id);
-    write.note(&rotate.by, &event.with("other_network", foreign))?;
+    let noted = write
+        .db
+        .prepare_cached(
+            "UPDATE session SET replay_noted_at = ?2 WHERE id = ?1 \
+             AND (replay_noted_at IS NULL OR abs(?2 - replay_noted_at) >= ?3)",
+        )?
+        .execute(params![session.id.0, write.now.micros(), NOTED_EVERY])?;
+    if noted > 0 {
+        let event = AuditEvent::new(AuditKind::RefreshReplayed).of(user.id).in_session(session.id);
+        write.note(&rotate.by, &event.with("other_network", foreign))?;
+    }
     Ok(Rotation::Replayed(Box::new(Lineage { session, user })))
 }
 

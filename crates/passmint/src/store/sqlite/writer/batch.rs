@@ -17,10 +17,13 @@ use super::job::Job;
 use super::{Done, MAX_QUEUED, RunningTime, Write};
 use crate::clock::Clock;
 use crate::domain::audit::ChainLink;
+use crate::domain::time::Timestamp;
 use crate::store::{CommitSink, StoreError};
 
 /// How many jobs one commit may carry.
 const MAX_BATCH: usize = 128;
+/// A commit that takes longer is a stall.
+const STALLED_AFTER: Duration = Duration::from_millis(500);
 /// How soon a failed batch's detached jobs are tried again, at the latest.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -35,6 +38,7 @@ pub(super) struct Batches {
     /// The newest link of the audit log that is committed.
     pub(super) last_record: ChainLink,
     pub(super) again: Again,
+    pub(super) stall: Option<(Timestamp, Timestamp)>,
 }
 
 /// Jobs to be done again: their batch failed. They have batches of their own, behind all others, and
@@ -124,6 +128,8 @@ impl Batches {
 
     /// One transaction for the whole batch; then the sink, then the answers. Whether it is durable.
     fn commit(&mut self, mut batch: Vec<Box<dyn Job>>) -> bool {
+        let began = self.clock.steady();
+        let began_wall = self.clock.now();
         self.health.begin();
         let mut again = Vec::new();
         let failure = loop {
@@ -151,6 +157,9 @@ impl Batches {
             }
         };
         self.health.end(failure.as_ref());
+        if self.clock.steady().since(began) > STALLED_AFTER {
+            self.stall = Some((began_wall, self.clock.now()));
+        }
         for job in batch {
             if failure.is_some() {
                 job.way().span.record("otel.status_code", "ERROR");
@@ -187,6 +196,7 @@ impl Batches {
                 now: self.clock.now(),
                 running_time: self.running_time.now(&*self.clock),
                 really_passed: self.running_time.really_passed(&*self.clock),
+                stall: self.stall,
                 done: &mut *done,
             });
             // A full or broken disk is everybody's; anything else is this job's own.

@@ -28,8 +28,11 @@ impl Health {
     /// A batch is over; what failed, if it did.
     pub(super) fn end(&self, failure: Option<&StoreError>) {
         let mut state = self.0.lock();
-        state.busy_since = None;
-        state.failure = failure.map(ToString::to_string);
+        let took = state.busy_since.take().map(|since| since.elapsed());
+        // A stuck disk stays one until a commit was quick again.
+        let slow = took.filter(|took| *took > STUCK_AFTER);
+        let slow = slow.map(|took| format!("the last write took {} s", took.as_secs()));
+        state.failure = failure.map(ToString::to_string).or(slow);
     }
 
     pub(super) fn check(&self) -> Result<(), StoreError> {

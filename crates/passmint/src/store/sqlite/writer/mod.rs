@@ -91,10 +91,23 @@ pub(super) struct Write<'a> {
     pub(super) running_time: i64,
     /// Running time that has really passed.
     pub(super) really_passed: i64,
+    /// The last commit that took long: from when until when.
+    stall: Option<(Timestamp, Timestamp)>,
     done: &'a mut Done,
 }
 
 impl Write<'_> {
+    /// Now, less the time that a write of `written_at` waited for the disk: nobody had its answer in that
+    /// time, so none of it counts against whoever asks again.
+    pub(super) fn less_stall(&self, written_at: Timestamp) -> Timestamp {
+        match self.stall {
+            Some((from, until)) if written_at >= from && written_at <= until => {
+                self.now.minus(until.since(written_at))
+            }
+            _ => self.now,
+        }
+    }
+
     /// Now, by both clocks.
     pub(super) fn moment(&self) -> Moment {
         Moment { wall: self.now, running: self.running_time }
@@ -217,6 +230,7 @@ impl Writer {
             health: Arc::clone(&health),
             last_record,
             again: batch::Again::new(),
+            stall: None,
         };
         let thread = thread::Builder::new()
             .name("sqlite-writer".into())

@@ -1,0 +1,120 @@
+//! Bodies of requests and answers as a connection sees them: what a handler did not read is read, so that
+//! the connection can go on; what a client does not take is noticed.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use http_body_util::BodyExt as _;
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use parking_lot::Mutex;
+
+use super::patience::{Requests, Untaken};
+
+/// How much of a body that nobody read is read, and for how long. A larger one ends the connection.
+const DRAINED_BYTES: usize = 16 * 1024;
+const DRAINED_WITHIN: Duration = Duration::from_secs(1);
+
+/// The body of a request, lent to its handler: what is left of it comes back.
+pub(super) struct Lent {
+    body: Option<Incoming>,
+    back: Arc<Mutex<Option<Incoming>>>,
+}
+
+/// What a handler left of a body.
+#[derive(Default)]
+pub(super) struct Rest(Arc<Mutex<Option<Incoming>>>);
+
+impl Lent {
+    pub(super) fn new(body: Incoming) -> (Self, Rest) {
+        let rest = Rest::default();
+        (Self { body: Some(body), back: Arc::clone(&rest.0) }, rest)
+    }
+}
+
+impl Rest {
+    /// Reads what is left, so that the client can send its next request; `false` when that is too much.
+    pub(super) async fn drain(self) -> bool {
+        let Some(mut body) = self.0.lock().take() else { return true };
+        let drained = async {
+            let mut bytes = 0;
+            while let Some(frame) = body.frame().await {
+                let Ok(frame) = frame else { return false };
+                bytes += frame.data_ref().map_or(0, Bytes::len);
+                if bytes > DRAINED_BYTES {
+                    return false;
+                }
+            }
+            true
+        };
+        tokio::time::timeout(DRAINED_WITHIN, drained).await.unwrap_or(false)
+    }
+}
+
+impl HttpBody for Lent {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        Pin::new(body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(HttpBody::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map(HttpBody::size_hint).unwrap_or_default()
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(body) = self.body.take().filter(|body| !body.is_end_stream()) {
+            *self.back.lock() = Some(body);
+        }
+    }
+}
+
+/// The body of an answer over HTTP/2, where no stalled socket tells that a client takes nothing.
+pub(super) struct Watched {
+    body: Body,
+    requests: Arc<Requests>,
+    _untaken: Untaken,
+}
+
+impl Watched {
+    pub(super) fn new(body: Body, requests: &Arc<Requests>) -> Self {
+        Self { body, requests: Arc::clone(requests), _untaken: requests.begin_answer() }
+    }
+}
+
+impl HttpBody for Watched {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        if frame.is_ready() {
+            self.requests.note_taken();
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
