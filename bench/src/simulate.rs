@@ -57,11 +57,12 @@ enum Attack {
     OneSlash48,
     AcrossAllUsers,
     SlowForAMonth,
+    SlowAndNew,
     OwnersAddress,
     OwnersAddressAndClient,
 }
 
-const ATTACKS: [(Attack, &str); 12] = [
+const ATTACKS: [(Attack, &str); 13] = [
     (Attack::Nobody, "nobody"),
     (Attack::OneAddress, "one address"),
     (Attack::HangsUp, "one address, hanging up before half of the hashes begin"),
@@ -71,7 +72,8 @@ const ATTACKS: [(Attack, &str); 12] = [
     (Attack::TwoThousand, "2,000 /24s, all addresses"),
     (Attack::OneSlash48, "one IPv6 /48"),
     (Attack::AcrossAllUsers, "one address across 1,000 users"),
-    (Attack::SlowForAMonth, "a /24 after the other, one guess in ten minutes, for a month"),
+    (Attack::SlowForAMonth, "30 /24s in turn, one guess in ten minutes, for a month"),
+    (Attack::SlowAndNew, "a new /24 every ten minutes, for a month"),
     (Attack::OwnersAddress, "the owner's own address"),
     (Attack::OwnersAddressAndClient, "the owner's own address, with the owner's User-Agent"),
 ];
@@ -205,9 +207,10 @@ impl Simulation {
                     self.guess(ACCOUNT, Ipv6Addr::from_bits(prefix | network).into(), 9, false);
                 }
                 Attack::AcrossAllUsers => self.guess(1 + any % 1000, one, 9, false),
-                Attack::SlowForAMonth => {
+                Attack::SlowForAMonth | Attack::SlowAndNew => {
                     if second % 600 == 0 {
-                        let [third, second_, ..] = (second / 600).to_le_bytes();
+                        let turns = if attack == Attack::SlowAndNew { i64::MAX } else { 30 };
+                        let [third, second_, ..] = (second / 600 % turns).to_le_bytes();
                         self.guess(ACCOUNT, v4(10, second_, third, 1), 9, false);
                     }
                     return;
@@ -265,7 +268,8 @@ fn simulate(attack: Attack, name: &'static str, days: i64) -> Row {
     // A newcomer has no history: the same attack on an account without one.
     let mut fresh = Simulation::new();
     let mut newcomer = Owner::default();
-    let days = if attack == Attack::SlowForAMonth { 30 } else { days };
+    let slow = matches!(attack, Attack::SlowForAMonth | Attack::SlowAndNew);
+    let days = if slow { 30 } else { days };
     for second in 0..days * 24 * HOUR {
         (sim.now, fresh.now) = (START + second, START + second);
         sim.attack(attack);
@@ -337,7 +341,7 @@ fn misses(row: &Row) -> Vec<String> {
         least("office", &row.office, 99.0);
         least("login before every call", &row.every_call, 99.0);
     }
-    if row.attack != Attack::TwoThousand {
+    if !matches!(row.attack, Attack::TwoThousand | Attack::SlowAndNew) {
         least("phone", &row.phone, 95.0);
         least("newcomer", &row.newcomer, 95.0);
     }

@@ -122,6 +122,8 @@ impl AccountFailures {
         let before = self.neighbourhoods;
         self.neighbourhoods = before.saturating_add(u32::from(first));
         let next = if before < limit && self.neighbourhoods >= limit {
+            // Those that failed wait a whole day for theirs.
+            self.failing_at = now.micros();
             INTERVAL
         } else if self.neighbourhoods < limit && !self.attempts.wait(&rate(limit), 0, now).is_zero()
         {
