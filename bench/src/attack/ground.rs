@@ -31,9 +31,11 @@ const SETTINGS: [Setting; 4] = [
 ];
 
 /// Lets any number of requests in from one address, for figures of what comes behind that limit.
-pub(crate) const ANY_NUMBER_OF_REQUESTS: [Setting; 2] = [
+pub(crate) const ANY_NUMBER_OF_REQUESTS: [Setting; 3] = [
     ("PASSMINT_THROTTLE__REQUESTS_PER_SECOND", "1000000"),
     ("PASSMINT_THROTTLE__BURST", "1000000"),
+    // The attackers' usernames are many, and their network is one.
+    ("PASSMINT_THROTTLE__NETWORK_FAILURES", "100000"),
 ];
 
 /// Where installations are made.

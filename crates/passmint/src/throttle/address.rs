@@ -2,10 +2,10 @@
 //! logins over all usernames.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::Key;
 use super::bucket::{Bucket, Rate};
-use super::failures::worth;
 use super::table::State;
 use crate::domain::network::Network;
 use crate::domain::time::Timestamp;
@@ -23,56 +23,35 @@ impl State for Bucket {
     }
 }
 
-/// Failed logins of one network over all usernames, and attempts under way. Those of users who have
-/// logged in from there of late are counted apart: a stranger's guesses from a shared address do not
-/// make them wait.
+/// Failed logins of one network over all usernames. Those of users who have logged in from there of late
+/// are counted apart: a stranger's guesses from a shared address do not make them wait. Attempts under way
+/// are not counted: an office logs in together, and the hashing queue bounds how many there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct SenderFailures {
-    buckets: [Bucket; 2],
-    under_way: [u32; 2],
+    strangers: Bucket,
+    users: Bucket,
 }
 
 impl SenderFailures {
     pub(super) fn any(&self, now: Timestamp) -> bool {
-        self.under_way != [0; 2] || self.buckets.iter().any(|bucket| bucket.is_touched(now))
-    }
-
-    fn of(&mut self, known: bool) -> (&mut Bucket, &mut u32) {
-        let [strangers, users] = &mut self.buckets;
-        let [strangers_under_way, users_under_way] = &mut self.under_way;
-        if known { (users, users_under_way) } else { (strangers, strangers_under_way) }
+        self.strangers.is_touched(now) || self.users.is_touched(now)
     }
 
     /// How long no attempt is taken.
-    pub(super) fn wait(mut self, rate: &Rate, known: bool, now: Timestamp) -> std::time::Duration {
-        self.of(known).0.wait(rate, 0, now)
-    }
-
-    /// Whether one more attempt may be under way.
-    pub(super) fn has_room(mut self, rate: &Rate, known: bool, now: Timestamp) -> bool {
-        let (bucket, under_way) = self.of(known);
-        bucket.wait(rate, *under_way, now).is_zero()
-    }
-
-    pub(super) fn enter(&mut self, known: bool) {
-        *self.of(known).1 += 1;
-    }
-
-    pub(super) fn leave(&mut self, known: bool) {
-        let under_way = self.of(known).1;
-        *under_way = under_way.saturating_sub(1);
+    pub(super) fn wait(&self, rate: &Rate, known: bool, now: Timestamp) -> Duration {
+        let bucket = if known { self.users } else { self.strangers };
+        bucket.wait(rate, 0, now)
     }
 
     pub(super) fn fail(&mut self, rate: &Rate, known: bool, now: Timestamp) {
-        self.of(known).0.charge(rate, now);
+        let bucket = if known { &mut self.users } else { &mut self.strangers };
+        bucket.charge(rate, now);
     }
 }
 
 impl State for SenderFailures {
     fn worth(&self, now: Timestamp) -> u64 {
-        let owed: u64 = self.buckets.iter().map(|bucket| bucket.owed(now)).sum();
-        let under_way = self.under_way.iter().sum();
-        worth(under_way, u32::try_from(owed / 60_000_000).unwrap_or(u32::MAX), 0)
+        self.strangers.owed(now).saturating_add(self.users.owed(now))
     }
 }
 

@@ -61,10 +61,9 @@ impl Admitted<'_> {
     ) -> R {
         self.settled = true;
         let attempt = self.attempt;
-        self.throttle.with_view(&attempt, now, |view, accounts, senders| {
+        self.throttle.with_view(&attempt, now, |view, accounts| {
             let result = work(view, accounts);
             accounts.wake(&attempt);
-            senders.waiters.wake_one(FullTable::Sender, attempt.key(FullTable::Sender));
             result
         })
     }
@@ -117,16 +116,12 @@ impl Drop for Waiting<'_> {
         let Self { throttle, attempt, rules, table, now, .. } = self;
         self.freed.close();
         let table = *table;
-        throttle.with_view(attempt, *now, |view, accounts, senders| {
+        throttle.with_view(attempt, *now, |view, accounts| {
             let room = !matches!(view.clone().admit(Some(attempt.known.unwrap_or_default()), rules, *now),
                 Decision::Wait(full) if full == table);
-            let waiters = match table {
-                FullTable::Sender => &mut senders.waiters,
-                _ => &mut accounts.waiters,
-            };
-            waiters.tidy(table, attempt.key(table));
+            accounts.waiters.tidy(table, attempt.key(table));
             if room {
-                waiters.wake_one(table, attempt.key(table));
+                accounts.waiters.wake_one(table, attempt.key(table));
             }
         });
     }

@@ -26,23 +26,37 @@ pub struct LoginRules {
     pub all_users: Rate,
 }
 
+/// For how long a neighbourhood that failed comes behind those that never did.
+const UNCLEAN_FOR: Duration = Duration::from_hours(24 * 30);
+
 /// A username's failures from one neighbourhood, and when they last counted as from everywhere.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct NeighbourhoodFailures {
     pub(super) failures: Failures,
     counted_at: i64,
+    /// When it last failed, also where that is forgotten.
+    failed_at: i64,
 }
 
 impl NeighbourhoodFailures {
     pub(super) fn restored(failures: Failures) -> Self {
-        Self { failures, counted_at: failures.at }
+        Self { failures, counted_at: failures.at, failed_at: failures.at }
+    }
+}
+
+impl NeighbourhoodFailures {
+    /// Whether it has no failures of its own. Remembered for longer than failures count: those who fail
+    /// once a day would be clean again each day, and take the attempt of newcomers.
+    fn is_clean(&self, now: Timestamp) -> bool {
+        let failed = Timestamp::from_micros(self.failed_at);
+        !self.failures.any() && (self.failed_at == 0 || now.since(failed) >= UNCLEAN_FOR)
     }
 }
 
 impl State for NeighbourhoodFailures {
     fn worth(&self, now: Timestamp) -> u64 {
         let failures = if self.failures.is_old(now) { 0 } else { self.failures.count };
-        worth(self.failures.under_way, failures, self.failures.at)
+        worth(self.failures.under_way, failures, self.failed_at)
     }
 }
 
@@ -84,7 +98,6 @@ pub(super) enum FullTable {
     Network,
     Neighbourhood,
     Account,
-    Sender,
 }
 
 /// What becomes of an attempt.
@@ -117,12 +130,12 @@ impl View {
             None if matters => return Decision::AskKnown,
             known => known.unwrap_or_default(),
         };
-        let clean = !self.neighbourhood.failures.any();
+        let clean = self.neighbourhood.is_clean(now);
         let place = self.account.place(rules.everywhere, clean, now);
         if let Some(refused) = self.refusal(known, place, rules, now) {
             return Decision::Refused(refused);
         }
-        if let Some(full) = self.full(known, place, rules, now) {
+        if let Some(full) = self.full(known, place, rules) {
             return Decision::Wait(full);
         }
         self.network.under_way += 1;
@@ -136,7 +149,6 @@ impl View {
                 single = Some(self.account.take_single(rules.everywhere, clean, now));
             }
         }
-        self.sender.enter(known.network);
         Decision::Granted(Places { known, taken: true, single })
     }
 
@@ -166,13 +178,7 @@ impl View {
     }
 
     /// The table whose places are all taken by attempts under way.
-    fn full(
-        &self,
-        known: KnownOrigin,
-        place: Place,
-        rules: &LoginRules,
-        now: Timestamp,
-    ) -> Option<FullTable> {
+    fn full(&self, known: KnownOrigin, place: Place, rules: &LoginRules) -> Option<FullTable> {
         if !self.network.has_room(&rules.network) {
             return Some(FullTable::Network);
         }
@@ -181,9 +187,6 @@ impl View {
         }
         if !known.neighbourhood && place == Place::Full {
             return Some(FullTable::Account);
-        }
-        if !self.sender.has_room(&rules.all_users, known.network, now) {
-            return Some(FullTable::Sender);
         }
         None
     }
@@ -210,7 +213,6 @@ impl View {
         if !places.known.neighbourhood {
             leave(&mut self.account.under_way);
         }
-        self.sender.leave(places.known.network);
     }
 
     /// The password was wrong, or there is no such user.
@@ -218,6 +220,7 @@ impl View {
         self.leave(places);
         self.network.fail(&rules.network, now);
         self.neighbourhood.failures.fail(&rules.neighbourhood, now);
+        self.neighbourhood.failed_at = now.micros();
         self.sender.fail(&rules.all_users, places.known.network, now);
         if !places.known.neighbourhood {
             let counted_at = self.neighbourhood.counted_at;

@@ -51,14 +51,14 @@ pub use recent::Presented;
 
 /// Parts that are locked, and taken from the system, apart.
 const SHARDS: usize = 64;
-/// Entries of each table, over all shards: some 26 MiB when all are full. Memory is taken piece by
+/// Entries of each table, over all shards: some 14 MiB when all are full. Memory is taken piece by
 /// piece as they fill.
-const NETWORKS: usize = 1 << 17;
-const NEIGHBOURHOODS: usize = 1 << 16;
-const ACCOUNTS: usize = 1 << 16;
-const RECENT: usize = 1 << 15;
-const SENDERS: usize = 1 << 16;
-const REQUESTS: usize = 1 << 17;
+const NETWORKS: usize = 1 << 16;
+const NEIGHBOURHOODS: usize = 1 << 15;
+const ACCOUNTS: usize = 1 << 15;
+const RECENT: usize = 1 << 14;
+const SENDERS: usize = 1 << 15;
+const REQUESTS: usize = 1 << 16;
 
 /// An endpoint whose requests are counted apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,16 +153,10 @@ struct AccountGroup {
     waiters: Waiters,
 }
 
-/// What is remembered of a group of networks.
-struct SenderGroup {
-    failures: Table<SenderFailures>,
-    waiters: Waiters,
-}
-
 /// The throttle.
 pub struct Throttle {
     accounts: [Mutex<AccountGroup>; SHARDS],
-    senders: [Mutex<SenderGroup>; SHARDS],
+    senders: [Mutex<Table<SenderFailures>>; SHARDS],
     logins: [Mutex<Table<Bucket>>; SHARDS],
     refreshes: [Mutex<Table<Bucket>>; SHARDS],
     changes: [Mutex<Table<Bucket>>; SHARDS],
@@ -178,8 +172,7 @@ impl Default for Throttle {
             changed: HashSet::new(),
             waiters: Waiters::default(),
         };
-        let senders =
-            || SenderGroup { failures: Table::new(SENDERS / SHARDS), waiters: Waiters::default() };
+        let senders = || Table::new(SENDERS / SHARDS);
         let requests = || Table::new(REQUESTS / SHARDS);
         Self {
             accounts: std::array::from_fn(|_| Mutex::new(accounts())),
@@ -209,7 +202,6 @@ impl LoginAttempt {
             FullTable::Network => (self.account, self.network.number()),
             FullTable::Neighbourhood => (self.account, self.network.neighbourhood().number()),
             FullTable::Account => account_key(self.account),
-            FullTable::Sender => (self.network.number(), 1),
         }
     }
 
@@ -260,7 +252,7 @@ impl Throttle {
         now: Timestamp,
     ) -> Admission<'_> {
         let admitted = |places| Admission::Granted(Admitted::new(self, *attempt, *rules, places));
-        let (decision, full) = self.with_view(attempt, now, |view, accounts, senders| {
+        let (decision, full) = self.with_view(attempt, now, |view, accounts| {
             let decision = view.admit(attempt.known, rules, now);
             let full = match decision {
                 Decision::Wait(table) => table,
@@ -271,11 +263,7 @@ impl Throttle {
                 return (Decision::Granted(Places::NONE), None);
             }
             let wait = matches!(decision, Decision::Wait(_));
-            let waiters = match full {
-                FullTable::Sender => &mut senders.waiters,
-                _ => &mut accounts.waiters,
-            };
-            (decision, wait.then(|| (full, waiters.join(full, attempt.key(full)))))
+            (decision, wait.then(|| (full, accounts.waiters.join(full, attempt.key(full)))))
         });
         match decision {
             Decision::Granted(places) => admitted(places),
@@ -297,21 +285,22 @@ impl Throttle {
         &self,
         attempt: &LoginAttempt,
         now: Timestamp,
-        work: impl FnOnce(&mut View, &mut AccountGroup, &mut SenderGroup) -> R,
+        work: impl FnOnce(&mut View, &mut AccountGroup) -> R,
     ) -> R {
         let mut accounts = shard(&self.accounts, attempt.account).lock();
         let mut senders = shard(&self.senders, attempt.network.number()).lock();
-        let [network, neighbourhood, account, sender] =
-            [FullTable::Network, FullTable::Neighbourhood, FullTable::Account, FullTable::Sender]
+        let [network, neighbourhood, account] =
+            [FullTable::Network, FullTable::Neighbourhood, FullTable::Account]
                 .map(|table| attempt.key(table));
+        let sender = (attempt.network.number(), 1);
         let mut view = View {
             network: accounts.networks.get(network).unwrap_or_default(),
             neighbourhood: accounts.neighbourhoods.get(neighbourhood).unwrap_or_default(),
             account: accounts.accounts.get(account).unwrap_or_default(),
-            sender: senders.failures.get(sender).unwrap_or_default(),
+            sender: senders.get(sender).unwrap_or_default(),
         };
         let before = view;
-        let result = work(&mut view, &mut accounts, &mut senders);
+        let result = work(&mut view, &mut accounts);
         if view.network != before.network {
             accounts.networks.put(network, view.network, now);
         }
@@ -322,7 +311,7 @@ impl Throttle {
             accounts.accounts.put(account, view.account, now);
         }
         if view.sender != before.sender {
-            senders.failures.put(sender, view.sender, now);
+            senders.put(sender, view.sender, now);
         }
         result
     }
@@ -337,7 +326,7 @@ impl Throttle {
             *networks += shard.networks.len() + shard.neighbourhoods.len();
             *accounts += shard.accounts.len();
         }
-        *senders += self.senders.iter().map(|shard| shard.lock().failures.len()).sum::<usize>();
+        *senders += self.senders.iter().map(|shard| shard.lock().len()).sum::<usize>();
         for shard in self.logins.iter().chain(&self.refreshes).chain(&self.changes) {
             *senders += shard.lock().len();
         }

@@ -111,3 +111,29 @@ fn twenty_kills_under_eight_writers_lose_nothing() {
         .unwrap();
     assert_eq!(String::from_utf8_lossy(&check.stdout).trim(), "ok");
 }
+
+#[test]
+fn a_failed_fsync_ends_the_process_and_what_is_on_the_disk_decides() {
+    let mut server = Server::start();
+    server.add_user("asha");
+    server.login("asha");
+    let mut strace = std::process::Command::new("strace")
+        .args(["-f", "-e", "trace=fdatasync,fsync", "-e", "inject=fdatasync,fsync:error=EIO"])
+        .args(["-o", "/dev/null", "-p", &server.pid().to_string()])
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let gone = (0..300).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        // Any write will do; the server's own heartbeat is one.
+        !crate::harness::get("/healthz").try_send(server.public).is_ok_and(|a| a.status == 200)
+    });
+    assert!(gone, "the server goes on after a failed fsync");
+    drop(strace.kill());
+    strace.wait().unwrap();
+    server.wait();
+    assert!(server.log().contains("whether it is on the disk is not known"));
+    server.start_again();
+    server.login("asha");
+    server.must(&["audit", "verify"]);
+}

@@ -148,6 +148,11 @@ impl Server {
         child.wait().unwrap();
     }
 
+    /// Waits until the process has ended by itself.
+    pub(crate) fn wait(&mut self) {
+        self.child.take().unwrap().wait().unwrap();
+    }
+
     /// SIGTERM; how long it took to exit, and its code.
     pub(crate) fn stop(&mut self) -> (Duration, Option<i32>) {
         self.keep_metrics();

@@ -260,3 +260,17 @@ fn exactly_one_valid_host_is_needed_over_http_1_1() {
         assert_eq!(ask(&stream, &head, ""), expected, "{hosts:?}");
     }
 }
+
+#[test]
+fn no_page_of_another_site_turns_the_demos_clock() {
+    let server = Server::demo(&[]);
+    let turn = crate::harness::post("/demo/clock");
+    let body = r#"{"advance":"1h"}"#;
+    let status = |request: crate::harness::Request| request.try_send(server.admin).unwrap().status;
+    assert_eq!(status(turn.clone().body("text/plain", body)), 415);
+    assert_eq!(status(turn.clone().json(body).header("Origin", "https://evil.example")), 403);
+    assert_eq!(status(turn.clone().json(body).header("Sec-Fetch-Site", "cross-site")), 403);
+    let own = format!("http://{}", server.admin);
+    assert_eq!(status(turn.clone().json(body).header("Origin", own)), 200);
+    assert_eq!(status(turn.json(body)), 200);
+}

@@ -16,6 +16,7 @@ mod clients;
 mod clock_model;
 mod commands;
 mod crash;
+mod foreign_tokens;
 mod forward_auth;
 mod hang_ups;
 mod hangs;

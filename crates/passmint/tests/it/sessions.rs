@@ -133,3 +133,37 @@ fn logout_names_a_malformed_field() {
     let fault = r#"{"refresh_token":["not a valid string"]}"#;
     server.send(post(LOGOUT).json(r#"{"refresh_token":[]}"#)).is_json(400, fault);
 }
+
+#[test]
+fn one_user_changes_only_so_much_and_others_do_not_notice() {
+    let server = Server::start_with(&[("THROTTLE__ENABLED", "true")]);
+    for name in ["asha", "ravi"] {
+        server.add_user(name);
+    }
+    let (busy, other) = (server.login("asha"), server.login("ravi"));
+    let end_others = |token: &str| {
+        let answer = server.send(request("DELETE", "/api/v1/sessions/").jwt(token));
+        (answer.status, answer.header("retry-after").is_some())
+    };
+    let answers: Vec<(u16, bool)> = (0..300).map(|_| end_others(&busy.token)).collect();
+    assert!(answers[..100].iter().all(|answer| *answer == (204, false)), "{answers:?}");
+    assert!(answers.contains(&(429, true)));
+    assert_eq!(end_others(&other.token), (204, false));
+}
+
+#[test]
+fn sessions_are_listed_a_page_at_a_time() {
+    let server = Server::start_with(&[("LOGIN__REPEAT_WINDOW", "10m")]);
+    server.add_user("asha");
+    let mut newest = server.login("asha");
+    for _ in 0..120 {
+        newest = server.login("asha");
+    }
+    let list = |path: &str| server.send(get(path).jwt(&newest.token)).json();
+    let first = list("/api/v1/sessions/");
+    assert_eq!(first["sessions"].as_array().unwrap().len(), 100);
+    let next = first["next"].as_str().unwrap();
+    let second = list(&format!("/api/v1/sessions/?before={next}"));
+    assert_eq!(second["sessions"].as_array().unwrap().len(), 21);
+    assert!(second.get("next").is_none());
+}

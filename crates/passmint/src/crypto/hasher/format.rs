@@ -324,6 +324,14 @@ mod tests {
     }
 
     #[test]
+    fn bcrypt_reads_the_first_72_bytes() {
+        let password = |length| Password::new("x".repeat(length));
+        let (plain, hashed) = (Scheme::Bcrypt { cost: 4 }, Scheme::BcryptSha256 { cost: 4 });
+        assert!(plain.reads_all_of(&password(71)) && !plain.reads_all_of(&password(72)));
+        assert!(hashed.reads_all_of(&password(500)));
+    }
+
+    #[test]
     fn reads_what_it_writes() {
         let params = Argon2Params { memory_kib: 19_456, passes: 2, lanes: 1 };
         let scheme = Scheme::Argon2id(params);
