@@ -45,6 +45,11 @@ const SAMPLE_EVERY: Duration = Duration::from_millis(50);
 const MEMORY_A_THREAD: f64 = 19.0;
 /// What else the server may take on, in MiB.
 const MEMORY_ELSE: f64 = 32.0;
+/// What a login that waits may take with its connection, in MiB (docs/explanation/under-attack.md).
+const MEMORY_A_LOGIN: f64 = 32.0 / 1024.0;
+/// How long logins wait at most, in seconds (`login.max_wait`, by default): a quicker machine has more
+/// of them waiting.
+const LONGEST_WAIT: f64 = 2.0;
 /// Statuses that refuse a login for the time being.
 const REFUSED: &[u16] = &[429, 503];
 const GRANTED: &[u16] = &[200];
@@ -224,7 +229,8 @@ fn rows(flood: Flood, found: &Found, least_goodput: f64) -> Vec<Row> {
     }
     let title = flood.title();
     let threads = thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let memory_bound = as_f64(threads).mul_add(MEMORY_A_THREAD, MEMORY_ELSE);
+    let waiting = capacity * LONGEST_WAIT * MEMORY_A_LOGIN;
+    let memory_bound = as_f64(threads).mul_add(MEMORY_A_THREAD, MEMORY_ELSE + waiting);
     // Whoever is granted a login beside the flood takes of the same capacity.
     let granted = [Some(logins), modest.as_ref()].into_iter().flatten();
     let goodput = 100.0 * granted.map(|tally| tally.rate(GRANTED)).sum::<f64>() / capacity;

@@ -30,7 +30,7 @@ const SLOWEST: Duration = Duration::from_secs(2);
 
 /// Fails, and the row.
 pub(crate) fn take(site: &Site<'_>) -> Result<Vec<Row>> {
-    let settings = [ANY_NUMBER_OF_REQUESTS, CHEAP].concat();
+    let settings = [&ANY_NUMBER_OF_REQUESTS[..], &CHEAP[..]].concat();
     let installation: Installation = site.ground.prepare("limiter", &settings, 0..0)?;
     let server = installation.start()?;
     let mut nobody: Vec<_> =

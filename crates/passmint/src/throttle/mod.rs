@@ -51,14 +51,14 @@ pub use recent::Presented;
 
 /// Parts that are locked, and taken from the system, apart.
 const SHARDS: usize = 64;
-/// Entries of each table, over all shards: some 14 MiB when all are full. Memory is taken piece by
+/// Entries of each table, over all shards: some 11 MiB when all are full. Memory is taken piece by
 /// piece as they fill.
 const NETWORKS: usize = 1 << 16;
 const NEIGHBOURHOODS: usize = 1 << 15;
 const ACCOUNTS: usize = 1 << 15;
-const RECENT: usize = 1 << 14;
-const SENDERS: usize = 1 << 15;
-const REQUESTS: usize = 1 << 16;
+const RECENT: usize = 1 << 13;
+const SENDERS: usize = 1 << 14;
+const REQUESTS: usize = 1 << 15;
 
 /// An endpoint whose requests are counted apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,7 +179,7 @@ impl Default for Throttle {
             senders: std::array::from_fn(|_| Mutex::new(senders())),
             logins: std::array::from_fn(|_| Mutex::new(requests())),
             refreshes: std::array::from_fn(|_| Mutex::new(requests())),
-            changes: std::array::from_fn(|_| Mutex::new(Table::new(ACCOUNTS / SHARDS))),
+            changes: std::array::from_fn(|_| Mutex::new(Table::new(SENDERS / SHARDS))),
         }
     }
 }
