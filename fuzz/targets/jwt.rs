@@ -201,6 +201,12 @@ fn claims_were_said(claims: &Claims, said: &Json, own: bool) {
     if let Some(subject) = text("sub") {
         assert_eq!(claims.subject, subject);
     }
+    assert_eq!(claims.foreign, !own);
+    if !own {
+        // Whom it is for and until when; what else it says counts for nothing.
+        assert!(claims.session.is_none() && claims.roles.is_empty() && claims.username.is_empty());
+        return;
+    }
     assert_eq!(claims.session.as_deref(), text("sid"));
     let roles: Vec<_> = claims.roles.iter().map(|role| Json::Text(role.clone())).collect();
     assert!(said.get("roles").is_none_or(|said| *said == Json::List(roles)));
