@@ -33,10 +33,10 @@ struct Halt {
 }
 
 /// The guard. Times in microseconds.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ClockGuard {
     /// Wall clock less steady clock, when last looked at.
-    offset: Option<i64>,
+    offset: i64,
     halt: Option<Halt>,
 }
 
@@ -48,13 +48,13 @@ impl ClockGuard {
         let offset = wall.micros() - steady.micros();
         let halt = (behind > JUMP)
             .then(|| Halt { before: offset + micros(behind), until: steady.plus(CONFIRMED_AFTER) });
-        Self { offset: Some(offset), halt }
+        Self { offset, halt }
     }
 
     /// Looks at both clocks, once a second or so.
     pub fn look(&mut self, wall: Timestamp, steady: Timestamp) -> Option<ClockEvent> {
         let offset = wall.micros() - steady.micros();
-        let last = self.offset.replace(offset).unwrap_or(offset);
+        let last = std::mem::replace(&mut self.offset, offset);
         let near = |a: i64, b: i64| (a - b).unsigned_abs() <= micros(JUMP).unsigned_abs();
         if !near(offset, last) {
             let before = self.halt.map_or(last, |halt| halt.before);

@@ -20,7 +20,8 @@ pub struct Moment {
 impl Moment {
     /// Whether, by both clocks, more than `span` has passed between this and `now`.
     pub fn is_older_than(self, span: Duration, now: Self) -> bool {
-        self.wall < now.wall.minus(span) && self.running < now.running.saturating_sub(micros(span))
+        let before = now.minus(span);
+        self.wall < before.wall && self.running < before.running
     }
 
     /// That long before this, for statements that compare both.

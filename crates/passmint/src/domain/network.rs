@@ -30,6 +30,11 @@ fn canonical(address: IpAddr) -> IpAddr {
     }
 }
 
+/// The bits of a network's number that tell it from others of its neighbourhood.
+const fn inside(number: u64) -> u64 {
+    if number & IPV4 == IPV4 { 0xff } else { 0xffff }
+}
+
 impl Network {
     /// The network of an address. IPv4 inside IPv6 (mapped, or translated by NAT64) counts as IPv4.
     pub fn of(address: IpAddr) -> Self {
@@ -41,8 +46,7 @@ impl Network {
 
     /// The neighbourhood it lies in.
     pub const fn neighbourhood(self) -> Neighbourhood {
-        let below = if self.0 & IPV4 == IPV4 { 0xff } else { 0xffff };
-        Neighbourhood(self.0 & !below)
+        Neighbourhood(self.0 & !inside(self.0))
     }
 
     /// As one number, for tables.
@@ -69,8 +73,7 @@ impl Neighbourhood {
 
     /// The numbers of its networks.
     pub const fn networks(self) -> RangeInclusive<u64> {
-        let below = if self.0 & IPV4 == IPV4 { 0xff } else { 0xffff };
-        self.0..=self.0 | below
+        self.0..=self.0 | inside(self.0)
     }
 }
 

@@ -159,7 +159,7 @@ impl Enveloped {
         let cors = Cors::of(&request, &config);
         let span = request_span(|| incoming(&request, route, &id), config.otlp.sample_percent);
         let http1 = request.version() <= Version::HTTP_11;
-        let client_gone = CancellationToken::new();
+        let client_gone = route.changes_something(request.method()).then(CancellationToken::new);
         let context = RequestContext {
             id: id.to_str().unwrap_or_default().into(),
             address: client_address(peer, request.headers(), &config.server),
@@ -167,7 +167,7 @@ impl Enveloped {
         };
         drop(config);
 
-        let mut response = if route.changes_something(request.method()) {
+        let mut response = if let Some(client_gone) = client_gone {
             // What must happen once a decision is taken does not depend on whether the client stays.
             let _tells = client_gone.drop_guard();
             let work = answer(route, request, router).instrument(span.clone());

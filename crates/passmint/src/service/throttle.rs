@@ -6,10 +6,12 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::{Failure, Parts};
+use crate::clock::Clock;
 use crate::crypto::hasher::Turn;
 use crate::domain::network::Network;
 use crate::domain::secret::Password;
 use crate::domain::throttle::{LockoutEntry, Scope};
+use crate::domain::time::Timestamp;
 use crate::domain::user::{UserId, Username};
 use crate::telemetry::REQUEST;
 use crate::throttle::{
@@ -17,7 +19,7 @@ use crate::throttle::{
 };
 
 /// For how long a network counts as one that a user logs in from.
-const KNOWN_FOR: Duration = Duration::from_hours(24 * 30);
+pub const KNOWN_FOR: Duration = Duration::from_hours(24 * 30);
 
 /// Why a password may not be tried.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +50,27 @@ pub struct Attempted<'a> {
     pub user_agent: &'a str,
 }
 
+/// A password that may be checked; its outcome is to be reported. Where nobody is throttled, nothing is
+/// counted.
+pub struct PasswordAttempt<'a> {
+    admitted: Option<Admitted<'a>>,
+    clock: &'a dyn Clock,
+}
+
+impl PasswordAttempt<'_> {
+    /// It was wrong, or there is no such user. Returns until when the network waits now.
+    pub fn failed(self) -> Option<Timestamp> {
+        self.admitted?.failed(self.clock.steady())
+    }
+
+    /// It was right.
+    pub fn succeeded(self) {
+        if let Some(admitted) = self.admitted {
+            admitted.succeeded(self.clock.steady());
+        }
+    }
+}
+
 /// Requests without an address count together.
 fn or_nowhere(address: Option<IpAddr>) -> IpAddr {
     address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
@@ -55,7 +78,7 @@ fn or_nowhere(address: Option<IpAddr>) -> IpAddr {
 
 /// Says that the client of the current request went away; outside of one, never.
 fn client_gone() -> CancellationToken {
-    REQUEST.try_with(|request| request.client_gone.clone()).unwrap_or_default()
+    REQUEST.try_with(|request| request.client_gone.clone()).ok().flatten().unwrap_or_default()
 }
 
 impl Parts {
@@ -82,17 +105,18 @@ impl Parts {
         admitted.inspect_err(|throttled| self.metrics.throttled(Door::Change, throttled.rule))
     }
 
-    /// Lets a password be checked, or not; `None` where nobody is throttled. Waits for attempts of the
+    /// Lets a password be checked, or not. Waits for attempts of the
     /// same account that are under way where the answer depends on them, until `login.max_wait` is
     /// over.
     pub async fn admit_password(
         &self,
         attempted: Attempted<'_>,
-    ) -> Result<Option<Admitted<'_>>, NotAdmitted> {
+    ) -> Result<PasswordAttempt<'_>, NotAdmitted> {
         let Attempted { door, name, password, address, user_agent } = attempted;
         let config = self.settings.load_full();
+        let granted = |admitted| Ok(PasswordAttempt { admitted, clock: &*self.clock });
         if !config.throttle.enabled {
-            return Ok(None);
+            return granted(None);
         }
         let rules = config.throttle.login_rules();
         let digests = self.credential_digests()?;
@@ -116,7 +140,7 @@ impl Parts {
             let admission = self.throttle.admit(&attempt, &rules, self.clock.steady());
             drop(waited.take());
             match admission {
-                Admission::Granted(admitted) => return Ok(Some(admitted)),
+                Admission::Granted(admitted) => return granted(Some(admitted)),
                 Admission::Refused(throttled) => return refused(throttled),
                 Admission::AskKnown => {
                     let since = self.clock.now().minus(KNOWN_FOR);

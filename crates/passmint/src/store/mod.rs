@@ -57,7 +57,7 @@ impl StoreError {
     }
 }
 
-/// How long an executed write may take to become durable.
+/// How long a caller waits until its write is durable. A disk that takes longer is stuck.
 const COMMIT_WITHIN: Duration = Duration::from_secs(10);
 
 /// Who is told of what the store has committed. Called on the store's own thread, after the commit

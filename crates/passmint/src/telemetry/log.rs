@@ -32,8 +32,9 @@ pub struct RequestContext {
     pub id: Arc<str>,
     /// The client's address.
     pub address: IpAddr,
-    /// Says that the client went away. What it asked for is only given up where nothing has begun.
-    pub client_gone: CancellationToken,
+    /// Says that the client went away. What it asked for is only given up where nothing has begun. `None`
+    /// where its going away ends the request.
+    pub client_gone: Option<CancellationToken>,
 }
 
 tokio::task_local! {

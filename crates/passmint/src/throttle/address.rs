@@ -1,20 +1,11 @@
 //! What is counted by network whoever the attempts are for: requests to one endpoint, and failed
 //! logins over all usernames.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
-use super::Key;
 use super::bucket::{Bucket, Rate};
 use super::table::State;
-use crate::domain::network::Network;
 use crate::domain::time::Timestamp;
-
-/// Where the requests of an address are counted. The second half only keeps network 0 apart from an
-/// empty place.
-pub(super) fn key(address: IpAddr) -> Key {
-    (Network::of(address).number(), 1)
-}
 
 /// Requests.
 impl State for Bucket {
@@ -57,11 +48,14 @@ impl State for SenderFailures {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::net::IpAddr;
+
+    use crate::domain::network::Network;
+    use crate::throttle::key_of;
 
     #[test]
     fn one_address_of_ipv4_and_one_network_of_ipv6() {
-        let key = |text: &str| key(text.parse().unwrap());
+        let key = |text: &str| key_of(Network::of(text.parse::<IpAddr>().unwrap()).number());
         assert_ne!(key("192.0.2.1"), key("192.0.2.2"));
         assert_eq!(key("192.0.2.1"), key("::ffff:192.0.2.1"));
         assert_eq!(key("2001:db8::1"), key("2001:db8::2"));

@@ -117,8 +117,8 @@ impl Drop for Waiting<'_> {
         self.freed.close();
         let table = *table;
         throttle.with_view(attempt, *now, |view, accounts| {
-            let room = !matches!(view.clone().admit(Some(attempt.known.unwrap_or_default()), rules, *now),
-                Decision::Wait(full) if full == table);
+            let known = Some(attempt.known.unwrap_or_default());
+            let room = { *view }.admit(known, rules, *now) != Decision::Wait(table);
             accounts.waiters.tidy(table, attempt.key(table));
             if room {
                 accounts.waiters.wake_one(table, attempt.key(table));

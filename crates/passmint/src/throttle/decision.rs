@@ -193,10 +193,7 @@ impl View {
 
     fn forget_old(&mut self, now: Timestamp) {
         self.network.forget_if_old(now);
-        if self.neighbourhood.failures.count > 0 && self.neighbourhood.failures.is_old(now) {
-            self.neighbourhood.failures.clear();
-            self.neighbourhood.counted_at = 0;
-        }
+        self.neighbourhood.failures.forget_if_old(now);
         self.account.forget_if_old(now);
     }
 

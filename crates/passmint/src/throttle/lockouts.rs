@@ -3,7 +3,7 @@
 use super::account::AccountFailures;
 use super::decision::{FullTable, NeighbourhoodFailures};
 use super::failures::{FORGOTTEN_AFTER, Failures};
-use super::{AccountGroup, Throttle, account_key, shard};
+use super::{AccountGroup, Throttle, key_of, shard};
 use crate::domain::network::{Neighbourhood, Network};
 use crate::domain::throttle::{LockoutEntry, Scope};
 use crate::domain::time::Timestamp;
@@ -101,7 +101,7 @@ impl Throttle {
                 }
                 Scope::Everywhere => {
                     let restored = AccountFailures::restored(failures, at, until);
-                    accounts.accounts.put(account_key(account), restored, now);
+                    accounts.accounts.put(key_of(account), restored, now);
                 }
             }
         }
@@ -121,7 +121,7 @@ impl AccountGroup {
                 (failures.count, failures.at, failures.until())
             }
             Scope::Everywhere => {
-                let failures = self.accounts.get(account_key(account))?;
+                let failures = self.accounts.get(key_of(account))?;
                 let until = Timestamp::from_micros(failures.single_at);
                 (failures.neighbourhoods, failures.at, until)
             }

@@ -28,7 +28,6 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
 
 use crate::domain::network::Network;
 use crate::domain::throttle::{KnownOrigin, Scope};
@@ -191,9 +190,9 @@ fn shard<T>(shards: &[Mutex<T>; SHARDS], number: u64) -> &Mutex<T> {
     shards.get(usize::try_from(mixed).unwrap_or(0) % SHARDS).unwrap_or(first)
 }
 
-/// The second half only keeps an account of number 0 apart from an empty place.
-fn account_key(account: u64) -> Key {
-    (account, 1)
+/// The key of one number. The second half only keeps number 0 apart from an empty place.
+fn key_of(number: u64) -> Key {
+    (number, 1)
 }
 
 impl LoginAttempt {
@@ -201,7 +200,7 @@ impl LoginAttempt {
         match table {
             FullTable::Network => (self.account, self.network.number()),
             FullTable::Neighbourhood => (self.account, self.network.neighbourhood().number()),
-            FullTable::Account => account_key(self.account),
+            FullTable::Account => key_of(self.account),
         }
     }
 
@@ -213,7 +212,7 @@ impl LoginAttempt {
 }
 
 impl Throttle {
-    /// Counts a request.
+    /// Counts a request to an endpoint that takes a password or a refresh token.
     pub fn request(
         &self,
         door: Door,
@@ -221,26 +220,29 @@ impl Throttle {
         rate: &Rate,
         now: Timestamp,
     ) -> Result<(), Throttled> {
-        let shards = match door {
-            Door::TokenAuth => &self.logins,
-            Door::TokenRefresh | Door::Change => &self.refreshes,
-        };
-        let key = address::key(address);
-        let mut table = shard(shards, key.0).lock();
-        let mut bucket = table.get(key).unwrap_or_default();
-        let taken = bucket.take(rate, now);
-        table.put(key, bucket, now);
-        taken.map_err(|retry_after| Throttled { rule: Rule::Address, retry_after })
+        self.take(door, Network::of(address).number(), rate, now)
+            .map_err(|retry_after| Throttled { rule: Rule::Address, retry_after })
     }
 
     /// Counts a change by a logged-in user, by the number of its id.
     pub fn change(&self, user: i64, rate: &Rate, now: Timestamp) -> Result<(), Throttled> {
-        let key = (user.cast_unsigned(), 1);
-        let mut table = shard(&self.changes, key.0).lock();
+        self.take(Door::Change, user.cast_unsigned(), rate, now)
+            .map_err(|retry_after| Throttled { rule: Rule::Changes, retry_after })
+    }
+
+    /// Takes one out of the bucket that an endpoint has for a number, or says when one is free.
+    fn take(&self, door: Door, number: u64, rate: &Rate, now: Timestamp) -> Result<(), Duration> {
+        let shards = match door {
+            Door::TokenAuth => &self.logins,
+            Door::TokenRefresh => &self.refreshes,
+            Door::Change => &self.changes,
+        };
+        let key = key_of(number);
+        let mut table = shard(shards, number).lock();
         let mut bucket = table.get(key).unwrap_or_default();
         let taken = bucket.take(rate, now);
         table.put(key, bucket, now);
-        taken.map_err(|retry_after| Throttled { rule: Rule::Changes, retry_after })
+        taken
     }
 
     /// Lets a password be checked, or not. Attempts under way count as failures until they are
@@ -251,33 +253,23 @@ impl Throttle {
         rules: &LoginRules,
         now: Timestamp,
     ) -> Admission<'_> {
-        let admitted = |places| Admission::Granted(Admitted::new(self, *attempt, *rules, places));
-        let (decision, full) = self.with_view(attempt, now, |view, accounts| {
+        let granted = |places| Admission::Granted(Admitted::new(self, *attempt, *rules, places));
+        self.with_view(attempt, now, |view, accounts| {
             let decision = view.admit(attempt.known, rules, now);
-            let full = match decision {
-                Decision::Wait(table) => table,
-                Decision::Refused(_) => FullTable::Network,
-                _ => return (decision, None),
-            };
-            if accounts.recognises(attempt, now) {
-                return (Decision::Granted(Places::NONE), None);
+            let refused = matches!(decision, Decision::Refused(_) | Decision::Wait(_));
+            if refused && accounts.recognises(attempt, now) {
+                return granted(Places::NONE);
             }
-            let wait = matches!(decision, Decision::Wait(_));
-            (decision, wait.then(|| (full, accounts.waiters.join(full, attempt.key(full)))))
-        });
-        match decision {
-            Decision::Granted(places) => admitted(places),
-            Decision::Refused(throttled) => Admission::Refused(throttled),
-            Decision::AskKnown => Admission::AskKnown,
-            Decision::Wait(_) => {
-                let (table, freed) = full.map_or_else(
-                    || (FullTable::Network, oneshot::channel().1),
-                    |(table, freed)| (table, freed),
-                );
-                let waits_in = (table, freed);
-                Admission::Wait(Waiting::new(self, *attempt, *rules, waits_in, now))
+            match decision {
+                Decision::Granted(places) => granted(places),
+                Decision::Refused(throttled) => Admission::Refused(throttled),
+                Decision::AskKnown => Admission::AskKnown,
+                Decision::Wait(table) => {
+                    let freed = accounts.waiters.join(table, attempt.key(table));
+                    Admission::Wait(Waiting::new(self, *attempt, *rules, (table, freed), now))
+                }
             }
-        }
+        })
     }
 
     /// Works on what all tables say about an attempt, under the locks of its account and its network.
@@ -292,7 +284,7 @@ impl Throttle {
         let [network, neighbourhood, account] =
             [FullTable::Network, FullTable::Neighbourhood, FullTable::Account]
                 .map(|table| attempt.key(table));
-        let sender = (attempt.network.number(), 1);
+        let sender = key_of(attempt.network.number());
         let mut view = View {
             network: accounts.networks.get(network).unwrap_or_default(),
             neighbourhood: accounts.neighbourhoods.get(neighbourhood).unwrap_or_default(),

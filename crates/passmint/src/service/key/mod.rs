@@ -195,12 +195,10 @@ impl KeyService {
             let of_use: Vec<&StoredKey> =
                 keys.iter().filter(|key| key.use_.kind() == kind).collect();
             // What was written under a clock that was ahead is put right first.
-            let right = |key: &&StoredKey| change.states.iter().all(|(kid, _)| *kid != key.kid);
-            let states: Vec<KeyState> =
-                of_use.iter().copied().filter(right).map(|key| key.state).collect();
-            if states.len() < of_use.len() {
+            if of_use.iter().any(|key| change.states.iter().any(|(kid, _)| *kid == key.kid)) {
                 continue;
             }
+            let states: Vec<KeyState> = of_use.iter().map(|key| key.state).collect();
             let every = rotate_every(&of_use, &config);
             match next_step(&states, every, now) {
                 KeyStep::Rest => {}

@@ -18,7 +18,7 @@ use crate::service::credential_digest::Digest;
 use crate::service::throttle::{Attempted, NotAdmitted};
 use crate::store::{Lineage, StartSession};
 use crate::telemetry::LoginOutcome;
-use crate::throttle::{Admitted, Door, Throttled};
+use crate::throttle::{Door, Throttled};
 
 /// A login.
 #[derive(Debug)]
@@ -115,22 +115,17 @@ impl TokenService {
             user_agent: &login.user_agent,
         };
         // An attempt counts only once its outcome is recorded: what is shed or fails costs nobody one.
-        let admitted = parts.admit_password(attempted).await?;
-        let succeeded = |admitted: Option<Admitted<'_>>| {
-            if let Some(admitted) = admitted {
-                admitted.succeeded(parts.clock.steady());
-            }
-        };
+        let attempt = parts.admit_password(attempted).await?;
         let repeat = self.repeat(&name, &login.password)?;
         if let Some(pair) = self.begin_again(&login, repeat).await? {
-            succeeded(admitted);
+            attempt.succeeded();
             return Ok(pair);
         }
         let refusal = match self.check(&name, &login).await? {
             Ok(right) => {
                 let granted = right.granted;
                 if let Some(pair) = self.begin(&login, right).await? {
-                    succeeded(admitted);
+                    attempt.succeeded();
                     if let Some(digest) = repeat {
                         let window = parts.settings.load().login.repeat_window;
                         self.repeats.remember(digest, granted, parts.clock.steady().plus(window));
@@ -142,7 +137,7 @@ impl TokenService {
             }
             Err(refusal) => refusal,
         };
-        let waits_until = admitted.and_then(|admitted| admitted.failed(parts.clock.steady()));
+        let waits_until = attempt.failed();
         self.note_refusal(&name, &refusal, waits_until);
         refusal.answer_time.reached().await;
         Err(LoginError::Refused)

@@ -253,21 +253,17 @@ impl UserService {
             address: by.address,
             user_agent: "",
         };
-        let admitted = self.0.admit_password(attempted).await?;
+        let attempt = self.0.admit_password(attempted).await?;
         let turn = self.0.turn(by.address);
         let hash = Some(credentials.hash.clone());
-        let checked = self.0.hashing.verify(old.clone(), hash, &turn).await?;
+        let checked = self.0.hashing.verify(old, hash, &turn).await?;
         if let Verification::NoMatch = checked.verification {
-            if let Some(admitted) = admitted {
-                admitted.failed(self.0.clock.steady());
-            }
+            attempt.failed();
             self.0.note(by, AuditEvent::new(AuditKind::PasswordRefused).of(user));
             checked.answer_time.reached().await;
             return Err(UserError::Refused);
         }
-        if let Some(admitted) = admitted {
-            admitted.succeeded(self.0.clock.steady());
-        }
+        attempt.succeeded();
         self.check_password(&new, &names(&credentials.user))?;
         let hash = self.0.hashing.hash(new, &turn).await?;
         let change = PasswordChange {

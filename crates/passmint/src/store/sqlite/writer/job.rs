@@ -131,8 +131,8 @@ impl<F, T> Early<F, T> {
         work: F,
     ) -> (Box<Self>, oneshot::Receiver<Result<Uncommitted<T>, StoreError>>) {
         let (sender, executed) = oneshot::channel();
-        let (executed_, committed, result) = (Some(sender), None, None);
-        let job = Self { way: Way::begin(), work, result, executed: executed_, committed };
+        let job =
+            Self { way: Way::begin(), work, result: None, executed: Some(sender), committed: None };
         (Box::new(job), executed)
     }
 }

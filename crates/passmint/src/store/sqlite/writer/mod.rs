@@ -21,7 +21,7 @@ use crate::domain::moment::Moment;
 use crate::domain::revocation::{Revocation, RevocationEntry, dated, moves_mark};
 use crate::domain::session::EndReason;
 use crate::domain::time::{Timestamp, micros};
-use crate::store::{By, CommitSink, StoreError, Uncommitted};
+use crate::store::{By, COMMIT_WITHIN, CommitSink, StoreError, Uncommitted};
 
 use batch::Batches;
 use health::Health;
@@ -29,8 +29,6 @@ use job::{Detached, Early, Job, Pending};
 
 /// How many jobs may wait. Beyond it callers are told that the store is unavailable.
 const MAX_QUEUED: usize = 4096;
-/// How long a caller waits until its write is durable. A disk that takes longer is stuck.
-const COMMIT_WITHIN: Duration = Duration::from_secs(10);
 
 /// Time that servers on this database have spent running, in microseconds: the base is kept in the
 /// database, the rest is counted by the steady clock. No clock step moves it.
