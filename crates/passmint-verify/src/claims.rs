@@ -4,8 +4,7 @@ use serde_json::Value;
 
 /// The claims of a verified access token (RFC 7519 section 4; Passmint contract section 5).
 ///
-/// A token that another service signed with a shared HS256 secret says who it is for, from when and
-/// until when, and nothing else counts: [`Claims::foreign`] is true, the session `None`, the numbers 0,
+/// A token that another service's key signed says who it is for, from when and until when, and nothing else counts: [`Claims::foreign`] is true, the session `None`, the numbers 0,
 /// names and roles empty, whatever stands in it.
 #[derive(Clone, Debug)]
 pub struct Claims {
@@ -19,7 +18,7 @@ pub struct Claims {
     pub generation: u32,
     /// `uep`: the user's epoch at issue.
     pub user_epoch: u64,
-    /// Whether another service's secret signed it.
+    /// Whether another service's key signed it.
     pub foreign: bool,
     /// `iat`, seconds since 1970. Of a foreign token the earlier of `iat` and `orig_iat`, or where it has
     /// neither the earliest time at which it may have been issued.

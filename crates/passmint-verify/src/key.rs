@@ -137,10 +137,19 @@ impl fmt::Debug for VerifyingKey {
     }
 }
 
+/// Whose tokens a key signs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Signer {
+    /// The issuer's own: all claims are believed.
+    Own,
+    /// Another service's: believed is only who a token is for, from when and until when.
+    Foreign,
+}
+
 /// The keys a verifier trusts, found by `kid`.
 #[derive(Debug, Default)]
 pub struct KeySet {
-    by_kid: HashMap<String, VerifyingKey>,
+    by_kid: HashMap<String, (VerifyingKey, Signer)>,
     /// Secrets of another service.
     without_kid: Vec<VerifyingKey>,
 }
@@ -162,7 +171,12 @@ impl KeySet {
 
     /// Trusts `key` for tokens that name `kid`.
     pub fn insert(&mut self, kid: String, key: VerifyingKey) {
-        self.by_kid.insert(kid, key);
+        self.by_kid.insert(kid, (key, Signer::Own));
+    }
+
+    /// Trusts `key` for tokens of another service that name `kid`: who they are for, and until when.
+    pub fn insert_foreign(&mut self, kid: String, key: VerifyingKey) {
+        self.by_kid.insert(kid, (key, Signer::Foreign));
     }
 
     /// Tries an HS256 key of another service on tokens that name no key (an imported Django secret).
@@ -171,14 +185,9 @@ impl KeySet {
         self.without_kid.push(key);
     }
 
-    /// The key of that exact id.
-    pub fn get(&self, kid: &str) -> Option<&VerifyingKey> {
-        self.by_kid.get(kid)
-    }
-
-    /// Whether tokens that name no key may be accepted: they belong to no session.
-    pub fn accepts_tokens_without_kid(&self) -> bool {
-        self.for_tokens_without_kid().next().is_some()
+    /// The key of that exact id, and whose it is.
+    pub(crate) fn get(&self, kid: &str) -> Option<(&VerifyingKey, Signer)> {
+        self.by_kid.get(kid).map(|(key, signer)| (key, *signer))
     }
 
     /// The HS256 keys that tokens without `kid` are tried against.

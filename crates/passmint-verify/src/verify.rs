@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::claims::{Claims, RawClaims};
 use crate::compact::{Compact, unique_members};
-use crate::key::{Algorithm, KeySet, VerifyingKey};
+use crate::key::{Algorithm, KeySet, Signer, VerifyingKey};
 
 /// Longer strings are not looked at.
 pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
@@ -45,7 +45,7 @@ pub fn verify(token: &str, keys: &KeySet, rules: &Rules, now: i64) -> Result<Cla
     let members =
         unique_members(&compact.payload).ok_or(Rejection::Invalid("payload is not an object"))?;
     let raw = RawClaims(members);
-    let own = matches!(signed_by, Signer::Named);
+    let own = signed_by == Signer::Own;
     let mut claims = read(&raw, compact.payload, own).map_err(Rejection::Invalid)?;
     check(&raw, &claims, rules, own, now).map_err(Rejection::Invalid)?;
     if claims.issued_at == 0 {
@@ -54,12 +54,7 @@ pub fn verify(token: &str, keys: &KeySet, rules: &Rules, now: i64) -> Result<Cla
     if claims.expires_at <= now { Err(Rejection::Expired) } else { Ok(claims) }
 }
 
-/// Which kind of key signed: one that the token names, or an imported secret tried without name.
-enum Signer {
-    Named,
-    ImportedSecret,
-}
-
+/// Whose key signed: one that the token names, or an imported secret tried without name.
 fn signer(compact: &Compact<'_>, keys: &KeySet) -> Result<Signer, &'static str> {
     let header = &compact.header;
     let accepts = |key: &VerifyingKey| {
@@ -70,17 +65,17 @@ fn signer(compact: &Compact<'_>, keys: &KeySet) -> Result<Signer, &'static str> 
         return Err("another typ");
     }
     if let Some(kid) = &header.kid {
-        let key = keys.get(kid).ok_or("unknown kid")?;
+        let (key, signer) = keys.get(kid).ok_or("unknown kid")?;
         if header.typ.is_none() {
             return Err("no typ");
         }
-        return if accepts(key) { Ok(Signer::Named) } else { Err("signature does not match") };
+        return if accepts(key) { Ok(signer) } else { Err("signature does not match") };
     }
     if header.alg != Algorithm::Hs256.name() {
         return Err("no kid");
     }
     if keys.for_tokens_without_kid().any(accepts) {
-        Ok(Signer::ImportedSecret)
+        Ok(Signer::Foreign)
     } else {
         Err("signature does not match")
     }

@@ -377,6 +377,8 @@ pub async fn reload(
     if old.otlp.endpoint != new.otlp.endpoint {
         fixed.push("otlp.endpoint");
     }
+    // Before anything changes: longer lifetimes count only once they are written.
+    let longest = services.parts.store.keep_lifetimes(lifetimes(&new)).await?;
     if !fixed.is_empty() {
         tracing::warn!(settings = fixed.join("; "), "these settings count from the next start on");
     }
@@ -399,8 +401,6 @@ pub async fn reload(
     next.master_key = old.master_key.clone();
     next.hashing = old.hashing.clone();
     next.otlp.endpoint.clone_from(&old.otlp.endpoint);
-    // Before they come into force.
-    let longest = services.parts.store.keep_lifetimes(lifetimes(&next)).await?;
     *services.parts.longest.lock() = longest;
     services.settings.store(Arc::new(next));
     services.tokens.forget_known();

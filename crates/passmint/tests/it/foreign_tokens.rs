@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use crate::harness::{Server, get, post};
@@ -59,6 +61,15 @@ fn names_roles_sessions_and_epochs_in_it_count_for_nothing() {
     assert_eq!(answer.header("x-auth-roles"), Some("staff"));
     assert_eq!(answer.header("x-auth-session"), Some(""));
 
+    // A service that asks is given the same.
+    let body = json!({ "token": plain(&claims) }).to_string();
+    let answer = server.send(post("/api/v1/token-verify/").json(&body)).json();
+    let believed = &answer["claims"];
+    assert_eq!(
+        [&believed["username"], &believed["roles"], &believed["uep"], &believed["exp"]],
+        [&json!("asha"), &json!(["staff"]), &Value::Null, &json!(exp)]
+    );
+
     // A victim's session is not touched by whoever names it.
     server.add_user("victim");
     let victim = server.login("victim");
@@ -73,6 +84,39 @@ fn names_roles_sessions_and_epochs_in_it_count_for_nothing() {
     });
     let by_kid = token(&json!({"typ": "JWT", "alg": "HS256", "kid": kid}), &full);
     assert_eq!(status(&server, &by_kid), 401);
+}
+
+#[test]
+fn a_key_that_only_verifies_is_another_services_too() {
+    let server = Server::start();
+    let id = server.add_user_with("asha", &["--role", "staff"], crate::harness::PASSWORD);
+    let script = "openssl genrsa -out key.pem 2048 && openssl rsa -in key.pem -pubout -out public.pem";
+    let made = Command::new("sh").args(["-c", script]).current_dir(&server.data).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let public = server.data.join("public.pem");
+    let import = ["key", "import", public.to_str().unwrap(), "--alg", "RS256", "--verify-only"];
+    let kid = server.must(&import).trim().to_owned();
+
+    // All that a token of this server says, and more than its user has.
+    let claims = json!({
+        "iss": "passmint", "sub": id.to_string(), "iat": now(), "exp": now() + 3600, "jti": "1",
+        "sid": "6f1c9cc8-5d5e-4a50-9c8e-0d4f7a7b8c9d", "gen": 0, "uep": u64::MAX,
+        "roles": ["superuser"], "username": "root", "token_type": "access"
+    });
+    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let header = json!({"typ": "JWT", "alg": "RS256", "kid": kid});
+    let message = format!("{}.{}", part(&header), part(&claims));
+    std::fs::write(server.data.join("message"), &message).unwrap();
+    let sign = ["dgst", "-sha256", "-sign", "key.pem", "message"];
+    let signed = Command::new("openssl").args(sign).current_dir(&server.data).output().unwrap();
+    let token = format!("{message}.{}", URL_SAFE_NO_PAD.encode(signed.stdout));
+
+    let answer = server.send(get("/forward-auth").jwt(&token));
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("x-auth-user"), Some("asha"));
+    assert_eq!(answer.header("x-auth-roles"), Some("staff"));
+    server.must(&["user", "disable", "asha"]);
+    assert_eq!(status(&server, &token), 401);
 }
 
 #[test]

@@ -101,6 +101,7 @@ pub(super) fn load_ring(
         let open =
             || sealer.open(&label(&key.kid, key.use_), &key.sealed).map_err(Failure::internal);
         let signs = matches!(key.state, KeyState::Signing { .. });
+        let never_signed = key.state == (KeyState::Verifying { until: None });
         match key.use_ {
             KeyUse::Refresh => {
                 let secret = hmac::Key::new(hmac::HMAC_SHA256, open()?.expose());
@@ -116,7 +117,7 @@ pub(super) fn load_ring(
                 let secret = open()?;
                 let parse = || VerifyingKey::hs256(secret.expose()).map_err(Failure::internal);
                 // One that never signed here is named by no token of ours.
-                if key.state != (KeyState::Verifying { until: None }) {
+                if !never_signed {
                     verifying.insert(key.kid.clone(), parse()?);
                 }
                 if key.imported {
@@ -128,7 +129,13 @@ pub(super) fn load_ring(
             }
             KeyUse::Signing(algorithm) => {
                 let public = signing_key::public_key(algorithm, &key.public);
-                verifying.insert(key.kid.clone(), public.map_err(Failure::internal)?);
+                let public = public.map_err(Failure::internal)?;
+                // Tokens of a key that never signed here are another service's.
+                if never_signed {
+                    verifying.insert_foreign(key.kid.clone(), public);
+                } else {
+                    verifying.insert(key.kid.clone(), public);
+                }
                 let jwk = signing_key::public_jwk(algorithm, &key.public);
                 jwks.keys.push(jwk.map_err(Failure::internal)?);
                 if signs {

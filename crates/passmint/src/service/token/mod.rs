@@ -7,6 +7,7 @@ mod repeat;
 mod verify;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use quick_cache::sync::Cache;
 
@@ -42,6 +43,8 @@ pub struct Pair {
 pub struct TokenService {
     parts: Arc<Parts>,
     known: Arc<Cache<[u8; 32], Arc<Verified>>>,
+    /// How often the settings that tokens are checked by have changed.
+    rules: Arc<AtomicU64>,
     repeats: Arc<Repeats>,
 }
 
@@ -49,7 +52,7 @@ impl TokenService {
     /// Made of `parts`.
     pub fn new(parts: Arc<Parts>) -> Self {
         let known = Arc::new(Cache::new(REMEMBERED_TOKENS));
-        Self { parts, known, repeats: Arc::default() }
+        Self { parts, known, rules: Arc::default(), repeats: Arc::default() }
     }
 
     /// The live user behind a verified token, from the store.

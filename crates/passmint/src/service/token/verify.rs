@@ -2,10 +2,12 @@
 //! service signed, the first time and once a minute, and in the first moments after a start.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aws_lc_rs::digest;
 use passmint_verify::{Claims, Rejection, Rules};
+use serde_json::json;
 
 use super::TokenService;
 use crate::crypto::key_ring::KeyRing;
@@ -40,11 +42,13 @@ pub enum VerifyError {
 /// An access token that was found genuine.
 #[derive(Debug)]
 pub struct Verified {
-    /// What it says; of a foreign one, who its user is by this server's own table.
+    /// What it says; of a foreign one, its times and who its user is by this server's own table.
     pub claims: Claims,
     /// The part that revocation looks at.
     pub subject: TokenSubject,
     ring: u64,
+    /// Of which settings, counted by their reloads.
+    rules: u64,
     /// When the user of a foreign token was looked up (by the steady clock), and the newest ending of its
     /// sessions then.
     looked_up: Option<(Timestamp, Option<i64>)>,
@@ -70,6 +74,8 @@ impl TokenService {
 
     /// Has every token checked anew: the rules may have changed.
     pub fn forget_known(&self) {
+        // What is being checked by the old ones meanwhile is not recognised either.
+        self.rules.fetch_add(1, Ordering::AcqRel);
         self.known.clear();
     }
 
@@ -80,9 +86,11 @@ impl TokenService {
         let parts = &self.parts;
         let now = parts.clock.now();
         let ring = parts.ring.load();
+        let rules = self.rules.load(Ordering::Acquire);
         let mut name = [0; 32];
         name.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
-        let known = self.known.get(&name).filter(|known| known.ring == ring.version);
+        let current = |known: &Arc<Verified>| known.ring == ring.version && known.rules == rules;
+        let known = self.known.get(&name).filter(current);
         let verified = match known {
             Some(known) if known.claims.expires_at <= now.seconds() => {
                 self.known.remove(&name);
@@ -90,7 +98,7 @@ impl TokenService {
             }
             Some(known) if self.is_up_to_date(&known) => known,
             _ => {
-                let examined = self.examine(token, &ring, now)?;
+                let examined = self.examine(token, (&ring, rules), now)?;
                 drop(ring);
                 let verified = Arc::new(self.look_up(examined).await?);
                 self.known.insert(name, Arc::clone(&verified));
@@ -115,7 +123,7 @@ impl TokenService {
     fn examine(
         &self,
         token: &str,
-        ring: &KeyRing,
+        (ring, rules_version): (&KeyRing, u64),
         now: Timestamp,
     ) -> Result<Verified, VerifyError> {
         let config = self.parts.settings.load();
@@ -144,7 +152,7 @@ impl TokenService {
             generation: claims.generation,
             user_epoch: claims.user_epoch,
         };
-        Ok(Verified { claims, subject, ring: ring.version, looked_up: None })
+        Ok(Verified { claims, subject, ring: ring.version, rules: rules_version, looked_up: None })
     }
 
     /// A token that another service signed says only who it is for. Whether that is a user of ours who may
@@ -167,6 +175,16 @@ impl TokenService {
             return Err(VerifyError::Revoked);
         }
         let claims = &mut verified.claims;
+        claims.json = json!({
+            "sub": user.subject(),
+            "iat": claims.issued_at,
+            "exp": claims.expires_at,
+            "roles": user.roles,
+            "user_id": user.public_id(),
+            "username": user.username.as_str(),
+            "email": user.email,
+        })
+        .to_string();
         claims.subject = user.subject();
         claims.username = user.username.to_string();
         claims.email = user.email;

@@ -36,12 +36,13 @@ use reader::Readers;
 use writer::{RunningTime, Writer};
 
 /// The schema, step by step; the database's `user_version` counts the steps it has taken.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     FIRST_SCHEMA,
     include_str!("../../../migrations/sqlite/0002_throttle_audit_import.sql"),
     include_str!("../../../migrations/sqlite/0003_session_count.sql"),
     include_str!("../../../migrations/sqlite/0004_lockouts.sql"),
     include_str!("../../../migrations/sqlite/0005_both_clocks.sql"),
+    include_str!("../../../migrations/sqlite/0006_ended_before.sql"),
 ];
 
 /// The first step; the bench harness builds its bare table from it.

@@ -344,16 +344,15 @@ fn end_sessions(write: &mut Write<'_>, which: Sessions, reason: EndReason, by: &
         }
         Sessions::AllOfExcept(user, keep) => {
             let ended = end_all_of(write, user, Some(keep), reason, by)?;
-            if ended > 0 || super::user::others_have_tokens(write, user, Some(keep))? {
+            if ended > 0 || super::user::others_have_tokens(write, user, keep)? {
                 super::user::raise_epoch(write, user, Some(keep))?;
             }
             Ok(ended)
         }
         Sessions::AllOf(user) => {
             let ended = end_all_of(write, user, None, reason, by)?;
-            if ended > 0 || super::user::others_have_tokens(write, user, None)? {
-                super::user::raise_epoch(write, user, None)?;
-            }
+            // Even where no session is known: another service's tokens have none.
+            super::user::raise_epoch(write, user, None)?;
             Ok(ended)
         }
     }

@@ -150,14 +150,14 @@ pub(super) fn note_epoch_session(write: &Write<'_>, user: UserId, id: SessionId)
 pub(super) fn others_have_tokens(
     write: &Write<'_>,
     user: UserId,
-    keep: Option<SessionId>,
+    keep: SessionId,
 ) -> Sql<bool> {
     write
         .db
         .prepare_cached(
             "SELECT epoch_session IS NOT NULL AND epoch_session IS NOT ?2 FROM user WHERE id = ?1",
         )?
-        .query_row(params![user.0, keep.map(|id| id.0)], |row| row.get(0))
+        .query_row(params![user.0, keep.0], |row| row.get(0))
         .optional()
         .map(|others| others.unwrap_or(false))
 }

@@ -7,6 +7,7 @@ mod batch;
 mod health;
 mod job;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
@@ -232,7 +233,12 @@ impl Writer {
         };
         let thread = thread::Builder::new()
             .name("sqlite-writer".into())
-            .spawn(move || batches.run(&queue))?;
+            .spawn(move || {
+                if catch_unwind(AssertUnwindSafe(|| batches.run(&queue))).is_err() {
+                    // Nothing could be written any more, and nobody knows what was half done.
+                    batches.sink.fatal("the thread that writes ended in a panic");
+                }
+            })?;
         Ok(Self { jobs: Some(jobs), commits, issued_until, health, thread: Some(thread) })
     }
 
