@@ -3,7 +3,7 @@
 use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::key::{Algorithm, KeyError, VerifyingKey};
 
@@ -41,8 +41,15 @@ pub struct Jwk {
 /// A JWK set as `/.well-known/jwks.json` serves it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JwkSet {
-    /// The keys, in no meaningful order.
+    /// The keys, in no meaningful order. What is no key in this form is left out when a set is read
+    /// (RFC 7517 section 5).
+    #[serde(deserialize_with = "readable_keys")]
     pub keys: Vec<Jwk>,
+}
+
+fn readable_keys<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Jwk>, D::Error> {
+    let members = Vec::<serde_json::Value>::deserialize(from)?;
+    Ok(members.into_iter().filter_map(|member| serde_json::from_value(member).ok()).collect())
 }
 
 impl Jwk {
@@ -150,6 +157,20 @@ mod tests {
         jwk.n = Some(n.to_owned());
         jwk.e = Some("AQAB".to_owned());
         assert_eq!(thumbprint(&jwk), "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs");
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_read_costs_no_other() {
+        let set = r#"{"keys":[
+            {"kty":"OKP","crv":"Ed25519","kid":null,"x":"AA"},
+            {"crv":"Ed25519","kid":"a"},
+            "what",
+            {"kty":"OKP","crv":"Ed25519","kid":"b","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}
+        ]}"#;
+        let set: JwkSet = serde_json::from_str(set).unwrap();
+        let kids: Vec<&str> = set.keys.iter().map(|key| key.kid.as_str()).collect();
+        assert_eq!(kids, ["b"]);
+        assert!(serde_json::from_str::<JwkSet>(r#"{"keys":7}"#).is_err());
     }
 
     #[test]
