@@ -222,19 +222,16 @@ async fn server(config: &Config) -> Finding {
 
 fn guessing(config: &Config) -> Finding {
     const WHAT: &str = "guessing";
-    let everybody = |network: &&ipnet::IpNet| network.prefix_len() == 0;
     if !config.throttle.enabled {
         let text = "passwords may be guessed at any rate: throttle.enabled is false";
         return Finding::new(Verdict::Advice, WHAT, text);
     }
-    if let Some(network) = config.server.trusted_proxies.iter().find(everybody) {
-        let text = format!(
-            "whoever guesses may choose the address it is counted under: server.trusted_proxies has \
-             {network}; name your proxies alone"
-        );
+    if config.server.listen.ip().is_loopback() && config.server.trusted_proxies.is_empty() {
+        let text = "is limited, but server.listen is only reached from this machine: if a proxy stands \
+                    in front, name it in server.trusted_proxies, or all its callers share one limit";
         return Finding::new(Verdict::Advice, WHAT, text);
     }
-    Finding::new(Verdict::Good, WHAT, "is held back")
+    Finding::new(Verdict::Good, WHAT, "is limited for each user and network")
 }
 
 fn passwords(config: &Config) -> Finding {

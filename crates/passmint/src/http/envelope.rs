@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tower_service::Service as _;
 use tracing::Instrument as _;
 
-use super::client_address::client_address;
+use super::client_address::{AddressDoubts, client_address};
 use super::error::{ApiError, Cause};
 use super::route::Route;
 use crate::config::Config;
@@ -65,12 +65,14 @@ struct Shared {
     services: Services,
     health: Arc<Health>,
     ids: RequestIds,
+    address_doubts: AddressDoubts,
 }
 
 impl PublicState {
     /// For those services.
     pub fn new(services: Services, health: Arc<Health>) -> Self {
-        Self(Arc::new(Shared { services, health, ids: RequestIds::default() }))
+        let (ids, address_doubts) = (RequestIds::default(), AddressDoubts::default());
+        Self(Arc::new(Shared { services, health, ids, address_doubts }))
     }
 
     /// The services, without a clone for a look.
@@ -160,9 +162,13 @@ impl Enveloped {
         let span = request_span(|| incoming(&request, route, &id), config.otlp.sample_percent);
         let http1 = request.version() <= Version::HTTP_11;
         let client_gone = route.changes_something(request.method()).then(CancellationToken::new);
+        let (address, doubt) = client_address(peer, request.headers(), &config.server);
+        if let Some(doubt) = doubt {
+            state.0.address_doubts.note(doubt, peer, &state.0.services.metrics);
+        }
         let context = RequestContext {
             id: id.to_str().unwrap_or_default().into(),
-            address: client_address(peer, request.headers(), &config.server),
+            address,
             client_gone: client_gone.clone(),
         };
         drop(config);

@@ -86,6 +86,15 @@ labels!(
         TooMany = "too_many"
     }
 );
+labels!(
+    /// Why a client's address may be that of several clients.
+    AddressDoubt {
+        /// A forwarding header came from a peer that is no trusted proxy, and did not count.
+        UntrustedPeer = "untrusted_peer",
+        /// A trusted proxy wrote a hop that is no address.
+        UnreadableHop = "unreadable_hop"
+    }
+);
 
 /// The label of a throttled endpoint.
 pub(super) fn door(door: Door) -> &'static str {

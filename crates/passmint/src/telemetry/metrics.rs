@@ -15,7 +15,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::exposition::Exposition;
 use super::histogram::{self, Histogram};
-use super::labels::{self, CutReason, LoginOutcome, RefreshOutcome, RouteClass, VerifyOutcome};
+use super::labels::{self, AddressDoubt, CutReason, LoginOutcome, RefreshOutcome, RouteClass, VerifyOutcome};
 use super::process::Process;
 use crate::domain::audit::AuditKind;
 use crate::domain::session::EndReason;
@@ -235,6 +235,7 @@ struct Http {
     requests: Fixed<RouteClass, Histogram>,
     connections: Gauge,
     cut: Fixed<CutReason, Counter>,
+    in_doubt: Fixed<AddressDoubt, Counter>,
 }
 
 impl Http {
@@ -245,11 +246,14 @@ impl Http {
         let route = |class: RouteClass| RouteLabel { route: class.label() };
         let reason = |reason: CutReason| OutcomeLabel { outcome: reason.label() };
         let cut = "Connections that the server cut, by reason";
+        let doubt = |doubt: AddressDoubt| OutcomeLabel { outcome: doubt.label() };
+        let in_doubt = "Requests whose client's address may be that of several clients, by reason";
         Self {
             responses: Responses::of(to.metric("http_responses", "HTTP answers by status")),
             requests: Fixed::of(&family, RouteClass::all(), route),
             connections: to.metric("connections", "Open connections"),
             cut: to.counters("connections_cut", cut, CutReason::all(), reason),
+            in_doubt: to.counters("addresses_in_doubt", in_doubt, AddressDoubt::all(), doubt),
         }
     }
 }
@@ -397,6 +401,11 @@ impl Metrics {
     /// Counts a connection that the server cut.
     pub fn connection_cut(&self, reason: CutReason) {
         self.http.cut.count(reason);
+    }
+
+    /// Counts a request whose client's address is in doubt.
+    pub fn address_in_doubt(&self, doubt: AddressDoubt) {
+        self.http.in_doubt.count(doubt);
     }
 
     /// Counts a commit of the store and the writes it carried.
