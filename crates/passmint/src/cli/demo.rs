@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
 use super::output;
-use super::serve::{Running, leave_no_core_dumps};
+use super::serve::Running;
 use crate::app::{self, Server};
 use crate::clock::{Clock, SystemClock, TurnableClock};
 use crate::config::{Config, Place, Sources};
@@ -32,7 +32,6 @@ pub(super) struct Demo {
 
 impl Demo {
     pub(super) async fn run(self, mut sources: Sources) -> Result<()> {
-        leave_no_core_dumps();
         let temporary = match &sources.data {
             Some(_) => None,
             None => Some(

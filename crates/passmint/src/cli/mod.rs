@@ -24,6 +24,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::{CommandFactory as _, Parser, Subcommand};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 
 use crate::config::{Config, Sources};
 
@@ -80,6 +81,7 @@ enum Command {
 pub fn main() -> ExitCode {
     // Usage errors end here with exit code 2.
     let arguments = Arguments::parse();
+    leave_no_core_dumps();
     let outcome = run(arguments);
     crate::telemetry::flush_log();
     match outcome {
@@ -111,6 +113,15 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Audit(command) => block_on(command.run(&Config::load(&sources)?)).map(done),
         Command::Db(command) => block_on(command.run(&Config::load(&sources)?)).map(done),
     }
+}
+
+/// Keeps passwords and keys in memory out of core dumps, and other processes of the same user out of it
+/// (`prctl(2)`). Before any secret is read.
+fn leave_no_core_dumps() {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    // Refused where the sandbox forbids it.
+    let _ = setrlimit(Resource::Core, none);
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }
 
 fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {

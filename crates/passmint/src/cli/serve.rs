@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use rustix::process::{
-    DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
-};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -20,7 +18,6 @@ use crate::telemetry::{self, LogLevel, Telemetry, Traces};
 use crate::watchdog;
 
 pub(super) async fn run(sources: &Sources) -> Result<()> {
-    leave_no_core_dumps();
     let config = Config::load(sources)?;
     app::check_files(&config)?;
     let telemetry = telemetry::start(&config.log, &config.otlp)?;
@@ -82,15 +79,6 @@ impl Running {
         tracing::info!("stopped");
         outcome
     }
-}
-
-/// Keeps passwords and keys in memory out of core dumps, and other processes of the same user out of it
-/// (`prctl(2)`). Before any secret is read.
-pub(super) fn leave_no_core_dumps() {
-    let none = Rlimit { current: Some(0), maximum: Some(0) };
-    // Refused where the sandbox forbids it; the service file forbids core dumps, too.
-    let _ = setrlimit(Resource::Core, none);
-    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }
 
 /// Takes all file descriptors that this process may have; service managers give 1,024 by default and

@@ -1,5 +1,6 @@
 //! Things that must never be printed: their `Debug` says nothing, they have no `Display`, they
-//! cannot be serialised, and they are wiped when dropped.
+//! cannot be serialised, and they are wiped when dropped. Copies that libraries make on the way (the HTTP
+//! library's read buffer) are not.
 
 use std::fmt;
 

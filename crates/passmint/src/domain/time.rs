@@ -7,8 +7,9 @@ use std::time::Duration;
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// The largest time that is written anywhere: the end of the year 9999.
-    const MAX_MICROS: i64 = 253_402_300_799_000_000;
+    /// The largest time that is written anywhere: almost the end of the year 9999, where a time in any
+    /// zone still is in that year.
+    const MAX_MICROS: i64 = 253_402_207_200_000_000;
 
     /// From microseconds since 1970.
     pub fn from_micros(micros: i64) -> Self {
@@ -74,5 +75,6 @@ mod tests {
     #[test]
     fn iso_8601_is_in_utc_to_the_second() {
         assert_eq!(Timestamp::from_micros(1_764_000_000_900_000).iso8601(), "2025-11-24T16:00:00Z");
+        assert_eq!(Timestamp::from_micros(i64::MAX).iso8601(), "9999-12-30T22:00:00Z");
     }
 }

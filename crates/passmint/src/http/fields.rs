@@ -3,13 +3,14 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::{FromRequest, Request};
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http_body_util::BodyExt as _;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
+use zeroize::Zeroizing;
 
 use super::envelope::PublicState;
 use super::error::{ApiError, FieldFault};
@@ -27,15 +28,16 @@ const MAX_DEPTH: usize = 16;
 /// What stood in a field.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Value {
-    /// A text, or the digits of an integer.
-    Text(String),
+    /// A text, or the digits of an integer; wiped when dropped.
+    Text(Zeroizing<String>),
     /// JSON null.
     Null,
     /// A list, an object, a fraction, a switch, a file.
     Other,
 }
 
-/// The fields of one body. They may be secrets, so there is no `Debug`.
+/// The fields of one body. They may be secrets, so there is no `Debug`, and texts are wiped when dropped.
+/// (What the HTTP library read from the socket is not: it goes back to the allocator as it is.)
 pub(super) struct Fields(pub(super) Vec<(String, Value)>);
 
 impl FromRequest<PublicState> for Fields {
@@ -60,9 +62,12 @@ impl FromRequest<PublicState> for Fields {
     }
 }
 
-/// The whole body, unless it is too long.
-async fn read(mut body: Body) -> Result<Vec<u8>, ApiError> {
-    let mut bytes = Vec::new();
+/// The whole body, unless it is too long; wiped when dropped.
+async fn read(mut body: Body) -> Result<Zeroizing<Vec<u8>>, ApiError> {
+    // At once as large as it gets: growing would leave copies behind.
+    let expected = body.size_hint().upper().and_then(|length| usize::try_from(length).ok());
+    let most = expected.unwrap_or(MAX_BODY_BYTES).min(MAX_BODY_BYTES);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(most));
     let mut length = 0;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| {
@@ -197,10 +202,10 @@ fn json_value(raw: &str) -> Result<Value, ApiError> {
     let fault = |_| ApiError::Malformed("JSON parse error: a text is not valid Unicode.".into());
     let digits = raw.strip_prefix('-').unwrap_or(raw);
     Ok(match raw.as_bytes().first() {
-        Some(b'"') => Value::Text(serde_json::from_str(raw).map_err(fault)?),
+        Some(b'"') => Value::Text(Zeroizing::new(serde_json::from_str(raw).map_err(fault)?)),
         Some(b'n') => Value::Null,
         Some(_) if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => {
-            Value::Text(raw.to_owned())
+            Value::Text(Zeroizing::new(raw.to_owned()))
         }
         _ => Value::Other,
     })
@@ -212,13 +217,13 @@ fn parse_form(body: &[u8]) -> Result<Vec<(String, Value)>, ApiError> {
         .filter(|pair| !pair.is_empty())
         .map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            Ok((form_text(name)?, Value::Text(form_text(value)?)))
+            Ok((form_text(name)?, Value::Text(Zeroizing::new(form_text(value)?))))
         })
         .collect()
 }
 
 fn form_text(encoded: &str) -> Result<String, ApiError> {
-    let spaced = encoded.replace('+', " ");
+    let spaced = Zeroizing::new(encoded.replace('+', " "));
     percent_encoding::percent_decode_str(&spaced)
         .decode_utf8()
         .map(std::borrow::Cow::into_owned)
@@ -232,7 +237,7 @@ async fn parse_multipart(
     let malformed = |what: &'static str| ApiError::Malformed(what.into());
     let boundary = multer::parse_boundary(content_type)
         .map_err(|_| malformed("Multipart form parse error: no boundary in the content type."))?;
-    let body = axum::body::Bytes::copy_from_slice(body);
+    let body = axum::body::Bytes::from_owner(Zeroizing::new(body.to_vec()));
     let whole = Ok::<_, std::convert::Infallible>(body);
     let mut multipart = multer::Multipart::new(futures_once(whole), boundary);
     let mut fields = Vec::new();
@@ -243,7 +248,11 @@ async fn parse_multipart(
             name.ok_or_else(|| malformed("Multipart form parse error: a part has no name."))?;
         let is_file = part.file_name().is_some();
         let bytes = part.bytes().await.map_err(|_| malformed(broken))?;
-        let value = if is_file { Value::Other } else { Value::Text(utf8(&bytes)?.to_owned()) };
+        let value = if is_file {
+            Value::Other
+        } else {
+            Value::Text(Zeroizing::new(utf8(&bytes)?.to_owned()))
+        };
         fields.push((name, value));
     }
     Ok(fields)
@@ -276,8 +285,9 @@ mod tests {
             panic!("refused");
         };
         let of = |name: &str| fields.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone());
-        assert!(of("a") == Some(Value::Text("-7".into())));
-        assert!(of("b") == Some(Value::Text("12345678901234567890123".into())));
+        let text = |text: &str| Some(Value::Text(Zeroizing::new(text.to_owned())));
+        assert!(of("a") == text("-7"));
+        assert!(of("b") == text("12345678901234567890123"));
         for other in ["c", "d", "e"] {
             assert!(of(other) == Some(Value::Other), "{other}");
         }

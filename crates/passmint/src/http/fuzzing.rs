@@ -61,7 +61,7 @@ impl Body {
     pub fn fields(&self) -> impl Iterator<Item = (&str, Field<'_>)> {
         self.0.0.iter().map(|(name, value)| {
             let field = match value {
-                Value::Text(text) => Field::Text(text),
+                Value::Text(text) => Field::Text(text.as_str()),
                 Value::Null => Field::Null,
                 Value::Other => Field::Other,
             };
@@ -88,7 +88,7 @@ pub fn authorization(lines: &[HeaderValue]) -> Result<String, Unauthorized> {
 /// The client's address, by these lines of the forwarding header.
 pub fn client_address(peer: IpAddr, lines: &[HeaderValue], server: &Server) -> Option<IpAddr> {
     let name = HeaderName::from_bytes(server.forwarded_header.as_bytes()).ok()?;
-    Some(client_address::client_address(peer, &headers(&name, lines), server))
+    Some(client_address::client_address(peer, &headers(&name, lines), server).0)
 }
 
 fn headers(name: &HeaderName, lines: &[HeaderValue]) -> HeaderMap {

@@ -75,8 +75,7 @@ impl Maintenance {
                 sweep_audit(&parts).await;
             }
         }));
-        learn_prices(&self.parts).await;
-        loops.spawn(every("prices", LEARN_PRICES, parts(), |parts| async move {
+        loops.spawn(at_once_and_every("prices", LEARN_PRICES, parts(), |parts| async move {
             learn_prices(&parts).await;
         }));
         while loops.join_next().await.is_some() {}
@@ -93,12 +92,26 @@ async fn every<T, F>(
     T: Clone + Send + 'static,
     F: Future<Output = ()> + Send,
 {
+    tokio::time::sleep(period).await;
+    at_once_and_every(name, period, subject, work).await;
+}
+
+/// The same, beginning now.
+async fn at_once_and_every<T, F>(
+    name: &'static str,
+    period: Duration,
+    subject: T,
+    work: impl Fn(T) -> F + Send + 'static,
+) where
+    T: Clone + Send + 'static,
+    F: Future<Output = ()> + Send,
+{
     loop {
-        tokio::time::sleep(period).await;
         let round = AssertUnwindSafe(work(subject.clone()));
         if round.catch_unwind().await.is_err() {
             tracing::error!(maintenance = name, "a round of maintenance ended in a panic");
         }
+        tokio::time::sleep(period).await;
     }
 }
 

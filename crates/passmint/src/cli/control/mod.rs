@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
+use zeroize::Zeroizing;
 
 use crate::clock::SystemClock;
 use crate::config::Config;
@@ -33,6 +34,8 @@ pub(super) use request::{AuditPage, Request, UserSet};
 const MAX_LINE: u64 = 16 * 1024 * 1024;
 /// How long a command waits for a server that holds the database but does not listen yet.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the server waits for a command's request.
+const READ_WITHIN: Duration = Duration::from_secs(60);
 
 /// What comes back.
 #[derive(Debug, Serialize, Deserialize)]
@@ -127,7 +130,7 @@ fn unreachable(socket: &Path, error: io::Error) -> anyhow::Error {
 
 async fn exchange(mut stream: UnixStream, request: &Request) -> Result<Value> {
     let lost = "the server went away before it answered";
-    let mut line = serde_json::to_string(request)?;
+    let mut line = Zeroizing::new(serde_json::to_string(request)?);
     line.push('\n');
     stream.write_all(line.as_bytes()).await.context(lost)?;
     let mut reply = String::new();
@@ -201,8 +204,11 @@ impl Drop for ControlSocket {
 
 async fn answer(stream: UnixStream, services: &Services) -> Result<()> {
     let mut stream = BufReader::new(stream);
-    let mut line = String::new();
-    (&mut stream).take(MAX_LINE).read_line(&mut line).await?;
+    // It may hold a password.
+    let mut line = Zeroizing::new(String::new());
+    tokio::time::timeout(READ_WITHIN, (&mut stream).take(MAX_LINE).read_line(&mut line))
+        .await
+        .context("its request did not come")??;
     let reply = match serde_json::from_str::<Request>(&line) {
         Ok(request) => match execute::execute(services, request).await {
             Ok(value) => Reply::Done(value),
