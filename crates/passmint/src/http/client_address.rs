@@ -143,7 +143,8 @@ mod tests {
         };
         assert_eq!(doubt("10.0.0.1", "192.0.2.7, 10.0.0.9"), None);
         assert_eq!(doubt("127.0.0.1", "192.0.2.7"), Some(AddressDoubt::UntrustedPeer));
-        for hop in ["fe80::1%eth0", "192.0.2.7:65536", "\"192.0.2.7\"", "for=192.0.2.7", "unknown"] {
+        for hop in ["fe80::1%eth0", "192.0.2.7:65536", "\"192.0.2.7\"", "for=192.0.2.7", "unknown"]
+        {
             assert_eq!(doubt("10.0.0.1", hop), Some(AddressDoubt::UnreadableHop), "{hop}");
         }
     }

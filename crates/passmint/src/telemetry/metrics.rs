@@ -15,7 +15,9 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::exposition::Exposition;
 use super::histogram::{self, Histogram};
-use super::labels::{self, AddressDoubt, CutReason, LoginOutcome, RefreshOutcome, RouteClass, VerifyOutcome};
+use super::labels::{
+    self, AddressDoubt, CutReason, LoginOutcome, RefreshOutcome, RouteClass, VerifyOutcome,
+};
 use super::process::Process;
 use crate::domain::audit::AuditKind;
 use crate::domain::session::EndReason;

@@ -14,7 +14,9 @@ mod process;
 mod trace;
 
 pub use exposition::Exposition;
-pub use labels::{AddressDoubt, CutReason, LoginOutcome, RefreshOutcome, RouteClass, VerifyOutcome};
+pub use labels::{
+    AddressDoubt, CutReason, LoginOutcome, RefreshOutcome, RouteClass, VerifyOutcome,
+};
 pub use log_writer::flush as flush_log;
 
 pub use log::{LogLevel, REQUEST, RequestContext};

@@ -90,7 +90,8 @@ fn names_roles_sessions_and_epochs_in_it_count_for_nothing() {
 fn a_key_that_only_verifies_is_another_services_too() {
     let server = Server::start();
     let id = server.add_user_with("asha", &["--role", "staff"], crate::harness::PASSWORD);
-    let script = "openssl genrsa -out key.pem 2048 && openssl rsa -in key.pem -pubout -out public.pem";
+    let script =
+        "openssl genrsa -out key.pem 2048 && openssl rsa -in key.pem -pubout -out public.pem";
     let made = Command::new("sh").args(["-c", script]).current_dir(&server.data).output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let public = server.data.join("public.pem");

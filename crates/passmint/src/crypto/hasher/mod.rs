@@ -2,10 +2,13 @@
 //!
 //! `core` computes Argon2id, `format` reads hashes of all kinds and computes them, `pool` admits, queues
 //! and answers, `worker` computes on a fixed number of low-priority threads, `queue` gives fair turns,
-//! `price` knows what the stored hashes cost. Nothing else hashes passwords.
+//! `places` limits what one party has under way, `memory` keeps that of hashes from elsewhere, `price` knows
+//! what the stored hashes cost. Nothing else hashes passwords.
 
 mod core;
 mod format;
+mod memory;
+mod places;
 mod pool;
 mod price;
 mod queue;

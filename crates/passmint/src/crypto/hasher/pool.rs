@@ -3,7 +3,6 @@
 //! A job that would wait longer than `max_wait` is refused at once, before any work; one whose caller
 //! went away before its hash began costs nothing. From then on its outcome is always reported.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -16,6 +15,8 @@ use tracing::field::Empty;
 
 use super::core::Backend;
 use super::format::{Argon2Params, Parsed, Scheme, prefix};
+use super::memory::Memory;
+use super::places::Places;
 use super::price::Prices;
 use super::worker::{ForeignJob, ForeignWork, Lane};
 use crate::domain::network::Network;
@@ -160,20 +161,12 @@ impl Work {
     }
 }
 
-/// The verifications of one network that are not over yet.
-#[derive(Default)]
-pub(super) struct Verifying {
-    pub(super) running: usize,
-    /// Refused ones, until when each still holds its place.
-    pub(super) held: Vec<Instant>,
-}
-
 pub(super) struct State {
     /// Hashes of today's cost.
     pub(super) own: Lane<Job>,
     /// Imported hashes of other kinds and costs.
     pub(super) foreign: Lane<ForeignJob>,
-    pub(super) verifying: HashMap<Network, Verifying>,
+    pub(super) places: Places,
     pub(super) hash_time: Duration,
     pub(super) prices: Prices,
     pub(super) closed: bool,
@@ -185,8 +178,7 @@ pub(super) struct Shared {
     pub(super) arrived: Condvar,
     /// The same for foreign jobs.
     pub(super) foreign_arrived: Condvar,
-    /// Memory units were given back.
-    pub(super) freed: Condvar,
+    pub(super) memory: Memory,
     pub(super) settings: PoolSettings,
     pub(super) backend: Backend,
     pub(super) sink: Arc<dyn HashSink>,
@@ -210,14 +202,14 @@ impl HashingPool {
             state: Mutex::new(State {
                 own: Lane::default(),
                 foreign: Lane::default(),
-                verifying: HashMap::new(),
+                places: Places::default(),
                 hash_time: FIRST_GUESS,
                 prices: Prices::default(),
                 closed: false,
             }),
             arrived: Condvar::new(),
             foreign_arrived: Condvar::new(),
-            freed: Condvar::new(),
+            memory: Memory::new(backend, settings.threads, settings.params.memory_kib),
             settings,
             backend,
             sink,
@@ -267,6 +259,9 @@ impl HashingPool {
     pub fn learn(&self, schemes: &[Scheme]) {
         let mut state = self.shared.state.lock();
         let unmeasured = state.prices.learn(schemes);
+        if schemes.iter().all(|scheme| scheme.memory_kib() == 0) {
+            self.shared.memory.rest();
+        }
         for scheme in unmeasured {
             let work = ForeignWork::Measure(scheme);
             state.foreign.queue.push(OWN_LINE, ForeignJob::new(work, OWN_LINE));

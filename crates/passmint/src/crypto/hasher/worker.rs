@@ -3,11 +3,8 @@
 //! The own threads compute hashes of today's cost, and pay it once for every login whoever it is for.
 //! Imported hashes of other kinds are computed *besides*, on threads of their own at the lowest
 //! priority: otherwise others would see by how long the threads are taken who was imported. Threads run
-//! at low priority, so that refresh and verify go first, and give their memory back when there has been
-//! nothing to do for a while.
-//!
-//! A refused login holds its network's place until its answer is due, so that from the same network,
-//! too, the next one starts no sooner for an unknown user than for an imported one.
+//! at low priority, so that refresh and verify go first. The own ones give their memory back when there has
+//! been nothing to do for a while.
 
 use std::time::{Duration, Instant};
 
@@ -35,13 +32,11 @@ pub(super) struct Lane<J> {
     pub(super) queue: FairQueue<J>,
     /// Jobs that are being hashed.
     pub(super) running: usize,
-    /// Memory units in use; the budget is one unit a thread.
-    units: usize,
 }
 
 impl<J> Default for Lane<J> {
     fn default() -> Self {
-        Self { queue: FairQueue::default(), running: 0, units: 0 }
+        Self { queue: FairQueue::default(), running: 0 }
     }
 }
 
@@ -56,13 +51,6 @@ impl<J> Lane<J> {
         let rounds = u32::try_from((ahead + 1 - threads).div_ceil(threads)).unwrap_or(u32::MAX);
         each.saturating_mul(rounds)
     }
-}
-
-/// Which lane's memory a hash takes.
-#[derive(Clone, Copy)]
-enum Budget {
-    Own,
-    Foreign,
 }
 
 /// From where a verification comes, and when it began.
@@ -91,26 +79,11 @@ impl ForeignJob {
 }
 
 impl State {
-    /// Forgets the places that are not held any more; when the next one is free.
-    fn release_places(&mut self, now: Instant) -> Option<Instant> {
-        self.verifying.retain(|_, verifying| {
-            verifying.held.retain(|until| *until > now);
-            verifying.running > 0 || !verifying.held.is_empty()
-        });
-        self.verifying.values().flat_map(|verifying| &verifying.held).min().copied()
-    }
-
     /// A verification of that network is over. Returns when its answer is due.
     fn verified(&mut self, network: Network, matches: bool, began: Instant) -> AnswerTime {
         let floor = self.prices.floor(self.hash_time).filter(|_| !matches);
         let answer_at = floor.map(|floor| began + floor);
-        if let Some(verifying) = self.verifying.get_mut(&network) {
-            verifying.running = verifying.running.saturating_sub(1);
-            verifying.held.extend(answer_at);
-            if verifying.running == 0 && verifying.held.is_empty() {
-                self.verifying.remove(&network);
-            }
-        }
+        self.places.end(network, answer_at);
         AnswerTime(answer_at)
     }
 }
@@ -135,12 +108,9 @@ impl Shared {
                 return None;
             }
             let now = Instant::now();
-            let next_place = state.release_places(now);
-            let State { own, verifying, .. } = &mut *state;
-            let has_place = |network: Network| {
-                verifying.get(&network).is_none_or(|v| v.running + v.held.len() < threads)
-            };
-            match own.queue.pop(has_place) {
+            let next_place = state.places.release(now);
+            let State { own, places, .. } = &mut *state;
+            match own.queue.pop(|network| places.has(network, threads)) {
                 Some(job) if job.deadline < now => {
                     let retry_after = self.expected_wait(&state).max(Duration::from_secs(1));
                     if job.claim.take() {
@@ -151,7 +121,7 @@ impl Shared {
                 Some(job) => {
                     state.own.running += 1;
                     if matches!(job.work, Work::Verify(..)) {
-                        state.verifying.entry(job.network).or_default().running += 1;
+                        state.places.take(job.network);
                     }
                     return Some(job);
                 }
@@ -178,7 +148,7 @@ impl Shared {
             }
             Work::Hash(password, answer) => {
                 // Dropping the answer tells the caller that there is none.
-                if let Some(hash) = self.hash(core, &password, Budget::Own) {
+                if let Some(hash) = self.hash(core, &password) {
                     drop(answer.send(Ok(hash)));
                 }
             }
@@ -214,12 +184,12 @@ impl Shared {
                 state.foreign.queue.push(network, ForeignJob::new(work, network));
                 drop(state);
                 self.foreign_arrived.notify_one();
-                self.compute(core, password, &nothing(), Budget::Own);
+                self.compute(core, password, &nothing());
             }
             own => {
                 let known = own.is_some();
                 let parsed = own.unwrap_or_else(nothing);
-                let matches = self.matches(core, password, &parsed, Budget::Own) && known;
+                let matches = self.matches(core, password, &parsed) && known;
                 let verification =
                     if matches { Verification::Match(None) } else { Verification::NoMatch };
                 let answer_time = self.state.lock().verified(network, matches, began);
@@ -231,7 +201,6 @@ impl Shared {
     /// The life of a thread for imported hashes.
     pub(super) fn work_on_foreign(&self) {
         let _ = rustix::process::setpriority_process(None, FOREIGN_NICENESS);
-        let mut core = Core::new(self.backend);
         loop {
             let mut state = self.state.lock();
             let job = loop {
@@ -241,29 +210,33 @@ impl Shared {
                 if let Some(job) = state.foreign.queue.pop(|_| true) {
                     break job;
                 }
-                if self.foreign_arrived.wait_for(&mut state, REST_AFTER).timed_out() {
-                    core.rest();
-                }
+                self.foreign_arrived.wait(&mut state);
             };
             state.foreign.running += 1;
             drop(state);
-            self.run_foreign(job, &mut core);
+            self.run_foreign(job);
             self.state.lock().foreign.running -= 1;
             self.arrived.notify_one();
         }
     }
 
-    fn run_foreign(&self, job: ForeignJob, core: &mut Core) {
+    fn run_foreign(&self, job: ForeignJob) {
         let started = Instant::now();
         let waited = started.duration_since(job.since);
         match job.work {
             ForeignWork::Verify(password, parsed, began, answer) => {
-                let matches = self.matches(core, &password, &parsed, Budget::Foreign);
+                let mut lent = self.memory.borrow(parsed.scheme.memory_kib());
+                let matches = self.matches(&mut lent.core, &password, &parsed);
+                self.memory.give_back(lent);
                 // A new hash is of what was typed, so that must be what was compared.
                 let whole = parsed.scheme.reads_all_of(&password);
-                let better = (matches && whole)
-                    .then(|| self.hash(core, &password, Budget::Foreign))
-                    .flatten();
+                let better = (matches && whole).then(|| {
+                    let mut lent = self.memory.borrow(self.settings.params.memory_kib);
+                    let hash = self.hash(&mut lent.core, &password);
+                    self.memory.give_back(lent);
+                    hash
+                });
+                let better = better.flatten();
                 let verification =
                     if matches { Verification::Match(better) } else { Verification::NoMatch };
                 let answer_time = self.state.lock().verified(job.network, matches, began);
@@ -272,47 +245,38 @@ impl Shared {
             ForeignWork::Measure(scheme) => {
                 let nothing = Password::new(String::new());
                 let parsed = Parsed { scheme, salt: vec![0; SALT], tag: vec![0; scheme.tag_len()] };
-                self.compute(core, &nothing, &parsed, Budget::Foreign);
+                let mut lent = self.memory.borrow(scheme.memory_kib());
+                // The first takes the memory from the system, which is not what later ones cost.
+                for _ in 0..2 {
+                    self.compute(&mut lent.core, &nothing, &parsed);
+                }
+                self.memory.give_back(lent);
             }
         }
         self.sink.hashed(waited, started.elapsed());
     }
 
-    fn matches(
-        &self,
-        core: &mut Core,
-        password: &Password,
-        parsed: &Parsed,
-        budget: Budget,
-    ) -> bool {
-        let tag = self.compute(core, password, parsed, budget);
+    fn matches(&self, core: &mut Core, password: &Password, parsed: &Parsed) -> bool {
+        let tag = self.compute(core, password, parsed);
         tag.is_some_and(|tag| constant_time::verify_slices_are_equal(&tag, &parsed.tag).is_ok())
     }
 
-    fn hash(&self, core: &mut Core, password: &Password, budget: Budget) -> Option<PasswordHash> {
+    fn hash(&self, core: &mut Core, password: &Password) -> Option<PasswordHash> {
         let scheme = Scheme::Argon2id(self.settings.params);
         let salt = random::bytes::<SALT>().ok()?.to_vec();
         let mut parsed = Parsed { scheme, salt, tag: vec![0; TAG] };
-        parsed.tag = self.compute(core, password, &parsed, budget)?;
+        parsed.tag = self.compute(core, password, &parsed)?;
         parsed.write()
     }
 
     /// What `password` gives with the scheme and salt of `parsed`. Notes what other schemes take.
-    fn compute(
-        &self,
-        core: &mut Core,
-        password: &Password,
-        parsed: &Parsed,
-        budget: Budget,
-    ) -> Option<Vec<u8>> {
+    fn compute(&self, core: &mut Core, password: &Password, parsed: &Parsed) -> Option<Vec<u8>> {
         let scheme = parsed.scheme;
         let mut tag = vec![0; parsed.tag.len()];
-        let (computed, took) = self.within_budget(scheme.memory_kib(), core, budget, |core| {
-            let started = Instant::now();
-            let password = password.expose().as_bytes();
-            let computed = scheme.compute(core, password, &parsed.salt, &mut tag);
-            (computed, started.elapsed())
-        });
+        let started = Instant::now();
+        let exposed = password.expose().as_bytes();
+        let computed = scheme.compute(core, exposed, &parsed.salt, &mut tag);
+        let took = started.elapsed();
         if let Err(error) = computed {
             tracing::error!(%error, "a password could not be hashed");
             return None;
@@ -321,41 +285,5 @@ impl Shared {
             self.state.lock().prices.measured(scheme, took);
         }
         Some(tag)
-    }
-
-    /// Runs `work` when the memory it takes fits beside the others': a lane as a whole never takes more
-    /// than threads × today's cost, or one hash alone that takes more than all that.
-    fn within_budget<T>(
-        &self,
-        memory_kib: u32,
-        core: &mut Core,
-        budget: Budget,
-        work: impl FnOnce(&mut Core) -> T,
-    ) -> T {
-        let threads = self.settings.threads.max(1);
-        let unit = self.settings.params.memory_kib.max(1);
-        let weight = (memory_kib.div_ceil(unit) as usize).clamp(1, threads);
-        let mut state = self.state.lock();
-        while *state.units(budget) + weight > threads {
-            self.freed.wait(&mut state);
-        }
-        *state.units(budget) += weight;
-        drop(state);
-        let result = work(core);
-        if weight > 1 {
-            core.rest();
-        }
-        *self.state.lock().units(budget) -= weight;
-        self.freed.notify_all();
-        result
-    }
-}
-
-impl State {
-    fn units(&mut self, budget: Budget) -> &mut usize {
-        match budget {
-            Budget::Own => &mut self.own.units,
-            Budget::Foreign => &mut self.foreign.units,
-        }
     }
 }

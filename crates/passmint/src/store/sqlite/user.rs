@@ -147,11 +147,7 @@ pub(super) fn note_epoch_session(write: &Write<'_>, user: UserId, id: SessionId)
 }
 
 /// Whether any session but `keep` may have tokens of the user's present epoch.
-pub(super) fn others_have_tokens(
-    write: &Write<'_>,
-    user: UserId,
-    keep: SessionId,
-) -> Sql<bool> {
+pub(super) fn others_have_tokens(write: &Write<'_>, user: UserId, keep: SessionId) -> Sql<bool> {
     write
         .db
         .prepare_cached(

@@ -231,14 +231,12 @@ impl Writer {
             again: batch::Again::new(),
             stall: None,
         };
-        let thread = thread::Builder::new()
-            .name("sqlite-writer".into())
-            .spawn(move || {
-                if catch_unwind(AssertUnwindSafe(|| batches.run(&queue))).is_err() {
-                    // Nothing could be written any more, and nobody knows what was half done.
-                    batches.sink.fatal("the thread that writes ended in a panic");
-                }
-            })?;
+        let thread = thread::Builder::new().name("sqlite-writer".into()).spawn(move || {
+            if catch_unwind(AssertUnwindSafe(|| batches.run(&queue))).is_err() {
+                // Nothing could be written any more, and nobody knows what was half done.
+                batches.sink.fatal("the thread that writes ended in a panic");
+            }
+        })?;
         Ok(Self { jobs: Some(jobs), commits, issued_until, health, thread: Some(thread) })
     }
 
