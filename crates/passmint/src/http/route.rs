@@ -59,6 +59,14 @@ impl Route {
     }
 }
 
+impl Route {
+    /// What an answer may take at most, in KiB: lists of sessions are paged at a hundred, everything else
+    /// is short.
+    pub(super) fn largest_answer_kib(self) -> u32 {
+        if self.class == RouteClass::Sessions { 64 } else { 2 }
+    }
+}
+
 fn with_parameters(path: &str) -> Option<(&'static str, RouteClass)> {
     if path.strip_prefix("/api/v1/sessions/").is_some_and(|id| !id.contains('/')) {
         return Some(("/api/v1/sessions/{id}", RouteClass::Sessions));

@@ -112,6 +112,46 @@ fn a_client_that_takes_no_answers_is_cut() {
 }
 
 #[test]
+fn a_connection_of_http_2_that_takes_no_answers_gets_few_and_is_cut() {
+    let server = Server::start_with(&[QUICK.as_slice(), &[("HASHING__MEMORY_KIB", "64")]].concat());
+    server.add_user("asha");
+    let token = (0..101).map(|_| server.login("asha").token).last().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let started = Instant::now();
+    runtime.block_on(async {
+        let stream = tokio::net::TcpStream::connect(server.public).await.unwrap();
+        // Its streams have no window: an answer's head comes, and nothing of its body.
+        let (client, connection) =
+            hyper::client::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new())
+                .initial_stream_window_size(0)
+                .handshake(hyper_util::rt::TokioIo::new(stream))
+                .await
+                .unwrap();
+        for _ in 0..32 {
+            let request = hyper::Request::get(format!("http://{}/api/v1/sessions/", server.public))
+                .header("authorization", format!("JWT {token}"))
+                .body(http_body_util::Empty::<bytes::Bytes>::new())
+                .unwrap();
+            let mut client = client.clone();
+            tokio::spawn(async move {
+                let answer = client.send_request(request).await;
+                // Kept, and not read.
+                std::future::pending::<()>().await;
+                drop(answer);
+            });
+        }
+        let ended = tokio::time::timeout(Duration::from_secs(20), connection).await;
+        assert!(ended.is_ok(), "still there after {:?}", started.elapsed());
+    });
+    let metrics = get("/metrics").try_send(server.admin).unwrap().body;
+    let answered = r#"passmint_http_request_duration_seconds_count{route="sessions"}"#;
+    let line = metrics.lines().find(|line| line.starts_with(answered)).unwrap();
+    let answered: u32 = line.rsplit(' ').next().unwrap().parse().unwrap();
+    assert!((1..=5).contains(&answered), "{answered} of 32 lists were made");
+    assert!(metrics.contains(r#"passmint_connections_cut_total{outcome="write"} 1"#), "{metrics}");
+}
+
+#[test]
 fn one_connection_too_many_is_told_so() {
     let server = Server::start_with(&[("SERVER__MAX_CONNECTIONS_PER_ADDRESS", "5")]);
     let held: Vec<TcpStream> = (0..5).map(|_| connect(&server)).collect();

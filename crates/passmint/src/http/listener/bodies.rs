@@ -3,13 +3,14 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use parking_lot::Mutex;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::patience::{Requests, Untaken};
 
@@ -82,16 +83,29 @@ impl Drop for Lent {
     }
 }
 
+/// How much of an answer the HTTP library is handed at once: it keeps what the client has no window for.
+const PIECE: usize = 8 * 1024;
+
 /// The body of an answer over HTTP/2, where no stalled socket tells that a client takes nothing.
 pub(super) struct Watched {
     body: Body,
+    /// What is left of a frame of the body.
+    left: Bytes,
     requests: Arc<Requests>,
     _untaken: Untaken,
+    /// The connection's room that it takes.
+    _room: Option<OwnedSemaphorePermit>,
 }
 
 impl Watched {
-    pub(super) fn new(body: Body, requests: &Arc<Requests>) -> Self {
-        Self { body, requests: Arc::clone(requests), _untaken: requests.begin_answer() }
+    pub(super) fn new(
+        body: Body,
+        requests: &Arc<Requests>,
+        room: Option<OwnedSemaphorePermit>,
+    ) -> Self {
+        let untaken = requests.begin_answer();
+        let (left, requests) = (Bytes::new(), Arc::clone(requests));
+        Self { body, left, requests, _untaken: untaken, _room: room }
     }
 }
 
@@ -103,18 +117,31 @@ impl HttpBody for Watched {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(context);
-        if frame.is_ready() {
-            self.requests.note_taken();
+        if self.left.is_empty() {
+            match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => self.left = data,
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+                ended => return Poll::Ready(ended),
+            }
         }
-        frame
+        self.requests.note_taken();
+        let piece = PIECE.min(self.left.len());
+        Poll::Ready(Some(Ok(Frame::data(self.left.split_to(piece)))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.left.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let (rest, left) = (self.body.size_hint(), self.left.len() as u64);
+        let mut whole = SizeHint::new();
+        whole.set_lower(rest.lower() + left);
+        if let Some(upper) = rest.upper() {
+            whole.set_upper(upper + left);
+        }
+        whole
     }
 }

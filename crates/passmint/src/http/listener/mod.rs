@@ -22,6 +22,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
 use crate::http::envelope::Enveloped;
+use crate::http::route::Route;
 use crate::service::Settings;
 use crate::telemetry::{CutReason, Metrics};
 
@@ -258,16 +259,22 @@ fn service(
             let (lent, rest) = Lent::new(body);
             (Body::new(lent), rest)
         };
-        let answer = router.clone().answer(peer.ip(), hyper::Request::from_parts(parts, body));
-        let requests = Arc::clone(&requests);
+        let (router, requests) = (router.clone(), Arc::clone(&requests));
         async move {
-            let mut answer = answer.await;
+            // One socket tells nothing of its streams: those who take no answers get no more.
+            let room = if http2 {
+                requests.room_for(Route::of(parts.uri.path()).largest_answer_kib()).await
+            } else {
+                None
+            };
+            let request = hyper::Request::from_parts(parts, body);
+            let mut answer = router.answer(peer.ip(), request).await;
             if !rest.drain().await {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             drop(under_way);
             Ok(if http2 {
-                answer.map(|body| Body::new(Watched::new(body, &requests)))
+                answer.map(|body| Body::new(Watched::new(body, &requests, room)))
             } else {
                 answer
             })

@@ -11,10 +11,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Duration, Instant, Sleep};
 
 use crate::config::Limits;
 use crate::telemetry::{CutReason, Metrics};
+
+/// What the answers of one connection of HTTP/2 may take together, in KiB, until its client takes them.
+const ANSWERS_KIB: usize = 256;
 
 /// The requests of one connection, as its service sees them.
 pub(super) struct Requests {
@@ -27,6 +31,8 @@ pub(super) struct Requests {
     untaken: AtomicU64,
     /// When it last took something of them, in milliseconds since `since`.
     taken_at: AtomicU64,
+    /// KiB that further answers over HTTP/2 may take before the client takes some of those there are.
+    room: Arc<Semaphore>,
 }
 
 /// An answer that the client has not taken whole, for as long as this lives.
@@ -46,6 +52,7 @@ impl Requests {
             answered_at: none(),
             untaken: none(),
             taken_at: none(),
+            room: Arc::new(Semaphore::new(ANSWERS_KIB)),
         }
     }
 
@@ -65,6 +72,11 @@ impl Requests {
             self.note_taken();
         }
         Untaken(Arc::clone(self))
+    }
+
+    /// Waits until there is room for an answer of so many KiB; `None`: the connection is over.
+    pub(super) async fn room_for(&self, kib: u32) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.room).acquire_many_owned(kib).await.ok()
     }
 
     /// The client has taken some of an answer.
