@@ -44,6 +44,8 @@ struct Open {
     /// Neighbourhoods by how many connections they have.
     by_count: BTreeSet<(usize, Neighbourhood)>,
     next: u64,
+    /// The connection that was looked at last for one that is idle.
+    looked_until: u64,
 }
 
 /// What is known of an open connection.
@@ -109,8 +111,10 @@ impl Open {
     /// Closes the longest idle connection of the neighbourhood that has most, if that has more than
     /// `neighbourhood` would have; whether there is room then.
     fn make_room(&mut self, neighbourhood: Neighbourhood) -> bool {
-        /// How many of the oldest are looked at: a flood must not make every accept a long search.
-        const LOOKED_AT: usize = 64;
+        /// How many of the oldest are looked at, and of the others: a flood must not make every accept a
+        /// long search. The others are gone through in turn, so that busy old ones protect no idle ones.
+        const OLDEST: usize = 64;
+        const OTHERS: usize = 1024;
         let own = self.of_neighbourhood.get(&neighbourhood).map_or(0, BTreeMap::len);
         let Some((most, busiest)) = self.by_count.last().copied() else { return false };
         if most <= own + 1 {
@@ -120,7 +124,10 @@ impl Open {
             let idle = |(number, connection): (&u64, &Connection)| {
                 Some((connection.requests.idle_since()?, *number))
             };
-            of.iter().take(LOOKED_AT).filter_map(idle).min()
+            let others = of.range(self.looked_until..).chain(of.range(..self.looked_until));
+            let others: Vec<_> = others.take(OTHERS).collect();
+            self.looked_until = others.last().map_or(0, |(number, _)| **number + 1);
+            of.iter().take(OLDEST).chain(others).filter_map(idle).min()
         });
         let Some((_, number)) = idle else { return false };
         self.change(busiest, |of| {
@@ -163,5 +170,36 @@ impl Drop for Counted {
             }
         }
         self.caps.metrics.connection_closed();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Sources};
+
+    #[test]
+    fn busy_connections_of_a_full_listener_protect_no_idle_ones() {
+        let mut server = Config::load(&Sources::default()).unwrap().server;
+        server.limits.connections = 400;
+        server.limits.connections_per_address = 400;
+        let caps = Caps::new(Arc::default());
+        let admit = |peer: [u8; 4]| {
+            let requests = Arc::new(Requests::new());
+            let counted = caps.admit(peer.into(), &server, &requests)?;
+            Some((counted, requests))
+        };
+        let flood: Vec<_> = (0..400).map(|_| admit([10, 0, 0, 1]).unwrap()).collect();
+        // All but a hundred in the middle of it have a request under way.
+        let idle = 200..300;
+        let busy = flood.iter().enumerate().filter(|(number, _)| !idle.contains(number));
+        let under_way: Vec<_> = busy.map(|(_, (_, requests))| requests.begin()).collect();
+        let mut admitted = Vec::new();
+        for number in 0..20 {
+            admitted.extend(admit([192, 0, 2, number]));
+        }
+        assert_eq!(admitted.len(), 20);
+        assert!(admit([10, 0, 0, 2]).is_none(), "nobody makes room for its own neighbourhood");
+        drop((under_way, flood));
     }
 }
