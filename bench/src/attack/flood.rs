@@ -22,9 +22,9 @@ use crate::report::{Bound, Row, as_f64};
 use crate::server::Server;
 
 /// Users of the flood, in turn.
-const USERS: u32 = 20_000;
+pub(super) const USERS: u32 = 20_000;
 /// Those after them log in beside the flood, or were logged in before it.
-const OTHERS: u32 = 1_000;
+pub(super) const OTHERS: u32 = 1_000;
 /// Known tokens, verified in turn.
 const TOKENS: u32 = 64;
 /// Verifications a second.
@@ -209,7 +209,7 @@ fn capacity(server: &Server, window: Window) -> Result<f64> {
 }
 
 /// Milliseconds that logins take, one after the other; all must be granted.
-fn single_logins(server: &Server) -> Result<Vec<f64>> {
+pub(super) fn single_logins(server: &Server) -> Result<Vec<f64>> {
     let mut client = Client::connect(server.address())?;
     let mut request = LoginRequest::with_password(PASSWORD);
     (0..SINGLE_LOGINS)

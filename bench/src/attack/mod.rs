@@ -12,6 +12,7 @@ mod ground;
 mod limiter;
 mod malformed;
 mod open_loop;
+mod parallel;
 mod repeat;
 mod schedule;
 mod sigterm;
@@ -72,6 +73,8 @@ enum Figure {
     Malformed,
     /// A victim whose password is guessed from everywhere, and what remembering the guesses takes.
     Victim,
+    /// Ten thousand logins at once.
+    Parallel,
     /// SIGTERM under load.
     Sigterm,
     /// Logins of those who log in before every call.
@@ -103,6 +106,8 @@ struct Scale {
     victim_logins: f64,
     /// Keys that the limiter is made to remember.
     keys: u32,
+    /// Logins at once.
+    parallel: u32,
     /// Stops under load.
     stops: u32,
     /// Interleaved rounds of repeat logins, hashed logins and refreshes.
@@ -130,6 +135,7 @@ const LONG: Scale = Scale {
     guessing: Duration::from_mins(10),
     victim_logins: 0.2,
     keys: 1_000_000,
+    parallel: 10_000,
     stops: 20,
     rounds: 7,
     round: window(500, 2_000),
@@ -147,6 +153,7 @@ const SHORT: Scale = Scale {
     guessing: Duration::from_secs(12),
     victim_logins: 1.0,
     keys: 50_000,
+    parallel: 2_000,
     stops: 3,
     rounds: 5,
     round: window(200, 600),
@@ -193,6 +200,7 @@ impl Site<'_> {
                 rows.extend(limiter::take(self)?);
                 Ok(rows)
             }
+            Figure::Parallel => parallel::take(self),
             Figure::Sigterm => sigterm::take(self),
             Figure::Repeat => repeat::take(self),
         }

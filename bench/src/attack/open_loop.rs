@@ -29,7 +29,7 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 /// The largest answer expected; a larger one is an error.
 const BUFFER_SIZE: usize = 8 * 1024;
 /// Connections of a stream; a token is the stream's number times this, and the connection's.
-const MOST_CONNECTIONS: usize = 4096;
+const MOST_CONNECTIONS: usize = 16 * 1024;
 
 /// Makes the bytes of a stream's requests.
 pub(crate) trait Source {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{RwLock, watch};
 use tokio_util::task::TaskTracker;
 
@@ -233,13 +233,13 @@ pub struct Server {
 
 impl Server {
     /// Binds both listeners for the services.
-    pub async fn bind(services: Services, clock: Option<Arc<TurnableClock>>) -> Result<Self> {
+    pub fn bind(services: Services, clock: Option<Arc<TurnableClock>>) -> Result<Self> {
         let config = services.settings.load_full();
         let server = &config.server;
         let tls = Tls::default();
         load_tls(&tls, &config)?;
-        let public = bind(server.listen, "server.listen").await?;
-        let admin = bind(server.admin_listen, "server.admin_listen").await?;
+        let public = bind(server.listen, "server.listen")?;
+        let admin = bind(server.admin_listen, "server.admin_listen")?;
         Ok(Self { services, health: Arc::default(), public, admin, tls, clock })
     }
 
@@ -302,8 +302,17 @@ async fn finish_detached(detached: &TaskTracker) {
     }
 }
 
-async fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| {
+fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener> {
+    /// Connections that the kernel keeps until they are accepted, where `net.core.somaxconn` allows so
+    /// many: beyond it clients that come at once are left to try again after a second, then three.
+    const BACKLOG: u32 = 4096;
+    let listen = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    listen().with_context(|| {
         format!("cannot listen on {address}: give another address or port with {setting}")
     })
 }

@@ -66,7 +66,7 @@ impl Demo {
         };
         let services = app::open(config, time).await?;
         let changed = !add_sample_user(&services).await?;
-        let server = Server::bind(services.clone(), clock).await?;
+        let server = Server::bind(services.clone(), clock)?;
         let (public, admin) = server.urls()?;
         let running = Running::start(server, services, sources.clone(), telemetry)?;
         for (taken, url) in taken.into_iter().zip([&public, &admin]) {

@@ -28,7 +28,7 @@ pub(super) async fn run(sources: &Sources) -> Result<()> {
         );
     }
     let services = app::open(config, Arc::new(SystemClock::default())).await?;
-    let server = Server::bind(services.clone(), None).await?;
+    let server = Server::bind(services.clone(), None)?;
     let (public, admin) = server.urls()?;
     let backend = services.parts.hashing.backend();
     let running = Running::start(server, services, sources.clone(), telemetry)?;

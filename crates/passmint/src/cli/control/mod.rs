@@ -35,7 +35,7 @@ const MAX_LINE: u64 = 16 * 1024 * 1024;
 /// How long a command waits for a server that holds the database but does not listen yet.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long the server waits for a command's request.
-const READ_WITHIN: Duration = Duration::from_secs(60);
+const READ_WITHIN: Duration = Duration::from_mins(1);
 
 /// What comes back.
 #[derive(Debug, Serialize, Deserialize)]

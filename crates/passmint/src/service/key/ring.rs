@@ -101,7 +101,6 @@ pub(super) fn load_ring(
         let open =
             || sealer.open(&label(&key.kid, key.use_), &key.sealed).map_err(Failure::internal);
         let signs = matches!(key.state, KeyState::Signing { .. });
-        let never_signed = key.state == (KeyState::Verifying { until: None });
         match key.use_ {
             KeyUse::Refresh => {
                 let secret = hmac::Key::new(hmac::HMAC_SHA256, open()?.expose());
@@ -117,7 +116,7 @@ pub(super) fn load_ring(
                 let secret = open()?;
                 let parse = || VerifyingKey::hs256(secret.expose()).map_err(Failure::internal);
                 // One that never signed here is named by no token of ours.
-                if !never_signed {
+                if !never_signed(key) {
                     verifying.insert(key.kid.clone(), parse()?);
                 }
                 if key.imported {
@@ -128,14 +127,7 @@ pub(super) fn load_ring(
                 }
             }
             KeyUse::Signing(algorithm) => {
-                let public = signing_key::public_key(algorithm, &key.public);
-                let public = public.map_err(Failure::internal)?;
-                // Tokens of a key that never signed here are another service's.
-                if never_signed {
-                    verifying.insert_foreign(key.kid.clone(), public);
-                } else {
-                    verifying.insert(key.kid.clone(), public);
-                }
+                trust(&mut verifying, key, algorithm)?;
                 let jwk = signing_key::public_jwk(algorithm, &key.public);
                 jwks.keys.push(jwk.map_err(Failure::internal)?);
                 if signs {
@@ -158,4 +150,21 @@ pub(super) fn load_ring(
         refresh_keys,
         digest_key: digest_key.ok_or_else(|| Failure::internal("there is no digest key"))?,
     })
+}
+
+/// Whether it was imported to verify with and never signed here: tokens of such a key are another
+/// service's.
+fn never_signed(key: &StoredKey) -> bool {
+    key.state == (KeyState::Verifying { until: None })
+}
+
+/// Has tokens that name a public key checked against it.
+fn trust(verifying: &mut KeySet, key: &StoredKey, algorithm: Algorithm) -> Result<(), Failure> {
+    let public = signing_key::public_key(algorithm, &key.public).map_err(Failure::internal)?;
+    if never_signed(key) {
+        verifying.insert_foreign(key.kid.clone(), public);
+    } else {
+        verifying.insert(key.kid.clone(), public);
+    }
+    Ok(())
 }
