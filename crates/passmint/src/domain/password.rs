@@ -8,6 +8,7 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
+use aws_lc_rs::digest;
 use zxcvbn::Score;
 
 use super::secret::{MAX_TEXT_BYTES, Password};
@@ -35,7 +36,7 @@ pub enum WeakPassword {
     /// The first thing an attacker tries.
     #[error("This password is the username or the e-mail address, or little more.")]
     Name,
-    /// On the operator's list.
+    /// On the operator's list, or among those that were published after a breach.
     #[error("This password is on a list of passwords that are known to attackers.")]
     Blocklisted,
     /// Found in few guesses: a common password, repeats, sequences.
@@ -105,10 +106,20 @@ pub fn check_new_password(
     }
     let inputs: Vec<&str> = parts.iter().map(String::as_str).chain(["passmint"]).collect();
     let strength = zxcvbn::zxcvbn(text, &inputs);
-    if strength.score() >= Score::Two && !is_decorated_word(text) && !is_well_known(text) {
-        return Ok(());
+    if strength.score() < Score::Two || is_decorated_word(text) || is_well_known(text) {
+        return Err(WeakPassword::Guessable(advice(&strength)));
     }
-    Err(WeakPassword::Guessable(advice(&strength)))
+    if is_breached(text) { Err(WeakPassword::Blocklisted) } else { Ok(()) }
+}
+
+/// Whether it is among the likeliest of those that were published after breaches, in any case
+/// (`data/README.md`).
+fn is_breached(text: &str) -> bool {
+    /// The first bytes of the SHA-256 of each, in ascending order.
+    const KNOWN: &[u8] = include_bytes!("../../data/breached-passwords.bin");
+    let (known, _) = KNOWN.as_chunks::<4>();
+    let hash = digest::digest(&digest::SHA256, text.to_lowercase().as_bytes());
+    hash.as_ref().first_chunk::<4>().is_some_and(|prefix| known.binary_search(prefix).is_ok())
 }
 
 /// The shortest text that a password is a repetition of, whole times.
@@ -120,22 +131,59 @@ fn repeated_unit(text: &str) -> Option<&str> {
         .and_then(|length| text.get(..length))
 }
 
-/// Whether a password is one easy word with digits and signs around it that add little
-/// (`Password1234567!`), or digits alone: what rules of "at least a digit and a sign" make people write.
+/// Whether a password is one easy word, once or several times, with digits and signs around it that add
+/// little (`Password1234567!`, `Summer2026Summer!`), or digits that do: what rules of "at least a digit and a
+/// sign" make people write.
 fn is_decorated_word(text: &str) -> bool {
     /// What decoration must have by itself, as a logarithm of guesses, and in characters.
     const LEAST_GUESSES: f64 = 5.0;
     const LEAST_LENGTH: usize = 8;
+    /// What digits alone must have.
+    const LEAST_OF_DIGITS: f64 = 10.0;
     let plain = text.replace('@', "a").replace('$', "s").replace('0', "o");
     let word = |text: &str| {
-        let core = text.trim_matches(|c: char| !c.is_alphabetic());
-        core.chars().all(char::is_alphabetic).then(|| core.to_lowercase())
+        let mut words = text.split(|c: char| !c.is_alphabetic()).filter(|word| !word.is_empty());
+        let first = words.next().unwrap_or_default().to_lowercase();
+        words.all(|word| word.to_lowercase() == first).then_some(first)
     };
     let Some(core) = word(text).or_else(|| word(&plain)) else { return false };
-    let around = text.trim_start_matches(char::is_alphabetic).trim_end_matches(char::is_alphabetic);
-    let adds = zxcvbn::zxcvbn(around, &[]);
-    let little = around.chars().count() < LEAST_LENGTH || adds.guesses_log10() < LEAST_GUESSES;
+    let around: String = text.chars().filter(|c| !c.is_alphabetic()).collect();
+    let adds = zxcvbn::zxcvbn(&around, &[]).guesses_log10();
+    if core.is_empty() {
+        return adds < LEAST_OF_DIGITS;
+    }
+    let little = around.chars().count() < LEAST_LENGTH || adds < LEAST_GUESSES || is_date(&core);
     little && zxcvbn::zxcvbn(&core, &[]).score() <= Score::One
+}
+
+/// Whether digits beside that word are a date, which adds little however many they are.
+fn is_date(word: &str) -> bool {
+    const NAMES: [&str; 23] = [
+        "january",
+        "february",
+        "march",
+        "april",
+        "may",
+        "june",
+        "july",
+        "august",
+        "september",
+        "october",
+        "november",
+        "december",
+        "monday",
+        "tuesday",
+        "wednesday",
+        "thursday",
+        "friday",
+        "saturday",
+        "sunday",
+        "spring",
+        "summer",
+        "autumn",
+        "winter",
+    ];
+    NAMES.contains(&word)
 }
 
 /// Phrases that everybody knows, and runs over a keyboard that look like nonsense.
@@ -228,6 +276,11 @@ mod tests {
             "thequickbrownfox",
             "zaq12wsxcde34rfv",
             "1q2w3e4r5t6y7u8i",
+            "Summer2026Summer!",
+            "december252026!!",
+            "November26112026",
+            "1111222233334444",
+            "tobeornottobethatis",
         ] {
             let Err(why) = check(guessable) else {
                 passes.push(guessable);
@@ -248,6 +301,9 @@ mod tests {
             assert_eq!(check(name), Err(WeakPassword::Name), "{name}");
         }
         assert_eq!(check("company-picnic-SUMMER"), Err(WeakPassword::Blocklisted));
+        for breached in ["Yfdbufnjh10305070", "doomsayer.2.7mords.v"] {
+            assert_eq!(check(breached), Err(WeakPassword::Blocklisted), "{breached}");
+        }
     }
 
     #[test]
@@ -258,6 +314,7 @@ mod tests {
             "another-password-9",
             "nineteenelephantsdance",
             "Correct-Horse-7",
+            "8404736165289273",
         ] {
             assert_eq!(check(good), Ok(()), "{good}");
         }
