@@ -38,7 +38,7 @@ use crate::service::{Parts, Services};
 use crate::store::sqlite::{DatabaseLock, SqliteStore};
 use crate::store::{CommitSink, KeyStore as _, LongestLifetimes, RevocationStore as _, StoreError};
 use crate::telemetry::{LogLevel, Metrics};
-use crate::throttle::Throttle;
+use crate::throttle::{RefusalNotes, Throttle};
 
 /// Opens the database of the settings and builds all services on it.
 pub async fn open(config: Config, clock: Arc<dyn Clock>) -> Result<Services> {
@@ -79,6 +79,7 @@ pub async fn open(config: Config, clock: Arc<dyn Clock>) -> Result<Services> {
         hashing,
         revocations,
         throttle: Throttle::default(),
+        refusals: RefusalNotes::default(),
         ring: ArcSwap::from_pointee(ring),
         keys_in_use: RwLock::new(()),
         metrics: Arc::clone(&metrics),
@@ -281,6 +282,7 @@ impl Server {
         drain.abort();
         maintenance.abort();
         self.services.parts.keep_throttles().await;
+        self.services.parts.note_folded_refusals();
         if let Err(error) = self.services.parts.store.keep_running_time().await {
             tracing::warn!(%error, "the running time could not be kept");
         }

@@ -20,6 +20,8 @@ use crate::store::SweepSessions;
 const ROUND: Duration = Duration::from_secs(30);
 /// How often what a restart must not forget is written, and the clock is looked at.
 const SECOND: Duration = Duration::from_secs(1);
+/// How often refused logins that were too many to list are written down.
+const MINUTE: Duration = Duration::from_mins(1);
 /// How often the running time is kept. It is also a sign that the store takes writes.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// How often the costs of all stored hashes are looked at, and how many at once.
@@ -55,6 +57,9 @@ impl Maintenance {
             if let Err(error) = parts.store.keep_running_time().await {
                 tracing::warn!(%error, "the running time could not be kept");
             }
+        }));
+        loops.spawn(every("refusals", MINUTE, parts(), |parts| async move {
+            parts.note_folded_refusals();
         }));
         loops.spawn(every("keys", ROUND, self.keys, |keys| async move {
             if let Err(error) = keys.tick().await {

@@ -29,7 +29,7 @@ use crate::domain::clock_guard::ClockGuard;
 use crate::revocation::RevocationView;
 use crate::store::{LongestLifetimes, Store, StoreError};
 use crate::telemetry::Metrics;
-use crate::throttle::Throttle;
+use crate::throttle::{RefusalNotes, Throttle};
 
 /// The settings in force: swapped whole when the operator has them reloaded.
 pub type Settings = Arc<ArcSwap<Config>>;
@@ -48,6 +48,8 @@ pub struct Parts {
     pub revocations: Arc<RevocationView>,
     /// Who tries too often.
     pub throttle: Throttle,
+    /// Which refused logins are written down.
+    pub refusals: RefusalNotes,
     /// The keys in use.
     pub ring: ArcSwap<KeyRing>,
     /// Held for reading from looking at the ring until what was made with it is stored, and for

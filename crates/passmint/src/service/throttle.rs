@@ -8,7 +8,8 @@ use tokio_util::sync::CancellationToken;
 use super::{Failure, Parts};
 use crate::clock::Clock;
 use crate::crypto::hasher::Turn;
-use crate::domain::network::Network;
+use crate::domain::audit::{AuditEvent, AuditKind, By};
+use crate::domain::network::{Neighbourhood, Network};
 use crate::domain::secret::Password;
 use crate::domain::throttle::{LockoutEntry, Scope};
 use crate::domain::time::Timestamp;
@@ -74,6 +75,11 @@ impl PasswordAttempt<'_> {
 /// Requests without an address count together.
 fn or_nowhere(address: Option<IpAddr>) -> IpAddr {
     address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+}
+
+/// Where a request comes from, as one party has it.
+pub(super) fn neighbourhood(address: Option<IpAddr>) -> Neighbourhood {
+    Network::of(or_nowhere(address)).neighbourhood()
 }
 
 /// Says that the client of the current request went away; outside of one, never.
@@ -167,6 +173,15 @@ impl Parts {
         let network = Network::of(or_nowhere(address));
         let max_wait = self.settings.load().login.max_wait;
         Turn { network, max_wait, client_gone: client_gone() }
+    }
+
+    /// Writes down how many refused logins were not written one by one.
+    pub fn note_folded_refusals(&self) {
+        if let Some(folded) = self.refusals.take_folded(self.clock.steady()) {
+            let event = AuditEvent::new(AuditKind::LoginRefused).with("why", "too_many_to_list");
+            let event = event.with("count", folded.refusals);
+            self.note(By::SERVER, event.with("neighbourhoods", folded.neighbourhoods as u64));
+        }
     }
 
     /// The failed logins of a username that are not forgotten.

@@ -19,6 +19,7 @@ mod bucket;
 mod decision;
 mod failures;
 mod lockouts;
+mod notes;
 mod recent;
 mod table;
 mod waiting;
@@ -46,6 +47,7 @@ pub use attempt::{Admitted, Waiting};
 pub use bucket::Rate;
 pub use decision::LoginRules;
 pub use failures::{FORGOTTEN_AFTER, Ladder};
+pub use notes::RefusalNotes;
 pub use recent::Presented;
 
 /// Parts that are locked, and taken from the system, apart.

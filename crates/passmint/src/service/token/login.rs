@@ -15,7 +15,7 @@ use crate::domain::time::Timestamp;
 use crate::domain::user::{UserId, Username};
 use crate::service::Failure;
 use crate::service::credential_digest::Digest;
-use crate::service::throttle::{Attempted, NotAdmitted};
+use crate::service::throttle::{Attempted, NotAdmitted, neighbourhood};
 use crate::store::{Lineage, StartSession};
 use crate::telemetry::LoginOutcome;
 use crate::throttle::{Door, Throttled};
@@ -237,10 +237,14 @@ impl TokenService {
         pair
     }
 
-    /// Writes a refused login down. A name that is nobody's may be a mistyped password: of those only
+    /// Writes a refused login down, unless they are too many: then it is counted. A name that is nobody's may be a mistyped password: of those only
     /// a keyed digest is kept.
     fn note_refusal(&self, name: &Username, refusal: &Refusal, waits_until: Option<Timestamp>) {
         let parts = &self.parts;
+        let by = parts.by(Actor::Nobody);
+        if !parts.refusals.admit(neighbourhood(by.address), parts.clock.steady()) {
+            return;
+        }
         let event = AuditEvent::new(AuditKind::LoginRefused).with("why", refusal.why);
         let event = match waits_until {
             Some(until) => event.with("held_back_until", until.iso8601()),
@@ -252,6 +256,6 @@ impl TokenService {
             let account = parts.ring.load().account(name);
             event.with("name_digest", format!("{account:016x}"))
         };
-        parts.note(parts.by(Actor::Nobody), event);
+        parts.note(by, event);
     }
 }
