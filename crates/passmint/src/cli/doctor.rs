@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
@@ -11,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::{control, output};
 use crate::app::{check_files, master_key_file};
+use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Config, Place, Sources};
 use crate::crypto::master_key;
 use crate::crypto::sealing::Sealer;
@@ -130,9 +132,28 @@ fn data_folder(folder: &Path) -> Finding {
             let text = format!("{shown} is open to other users: run `chmod 700 {shown}`");
             Finding::new(Verdict::Advice, WHAT, text)
         }
+        Ok(_) if is_network_file_system(folder) => {
+            let text = format!(
+                "{shown} is on a network file system, where SQLite can neither lock nor share memory \
+                 reliably: put it on a local disk"
+            );
+            Finding::new(Verdict::Wrong, WHAT, text)
+        }
         Ok(_) => Finding::new(Verdict::Good, WHAT, shown.to_string()),
     }
 }
+
+/// Whether a folder is on NFS, SMB or CIFS (`statfs(2)`).
+fn is_network_file_system(folder: &Path) -> bool {
+    const NFS: i64 = 0x6969;
+    const SMB: i64 = 0x517b;
+    const CIFS: i64 = 0xff53_4d42;
+    const SMB2: i64 = 0xfe53_4d42;
+    rustix::fs::statfs(folder).is_ok_and(|found| [NFS, SMB, CIFS, SMB2].contains(&found.f_type))
+}
+
+/// How far ahead tokens may have been issued before it is said.
+const AHEAD: Duration = Duration::from_hours(24);
 
 fn database(path: &Path, examined: Option<&Result<Examined, OpenError>>) -> Finding {
     const WHAT: &str = "database";
@@ -142,6 +163,7 @@ fn database(path: &Path, examined: Option<&Result<Examined, OpenError>>) -> Find
         return Finding::new(Verdict::Advice, WHAT, text);
     };
     let newest = SqliteStore::newest_version();
+    let now = SystemClock::default().now();
     match examined {
         Err(error) => Finding::new(Verdict::Wrong, WHAT, error.to_string()),
         Ok(Examined { quick_check, .. }) if quick_check != "ok" => {
@@ -158,6 +180,14 @@ fn database(path: &Path, examined: Option<&Result<Examined, OpenError>>) -> Find
         Ok(Examined { version, .. }) if *version < newest => {
             let text =
                 format!("schema {version} of {newest}: run `passmint db migrate` or start it");
+            Finding::new(Verdict::Advice, WHAT, text)
+        }
+        Ok(Examined { issued_until: Some(until), .. }) if *until > now.plus(AHEAD) => {
+            let text = format!(
+                "tokens were issued while the clock was ahead, up to {}: revocations are kept until \
+                 after that. Nothing is lost; see docs/explanation/sessions.md",
+                until.iso8601()
+            );
             Finding::new(Verdict::Advice, WHAT, text)
         }
         Ok(Examined { version, .. }) => {

@@ -158,6 +158,12 @@ impl Import {
     async fn run(self, config: &Config) -> Result<()> {
         let content = std::fs::read(&self.file)
             .with_context(|| format!("cannot read {}", self.file.display()))?;
+        if content.starts_with(b"django-insecure-") {
+            eprintln!(
+                "passmint: this secret begins with `django-insecure-`: Django makes such ones for \
+                 development, and they often stand in a repository. Whoever has it can make tokens."
+            );
+        }
         let request = Request::KeyImport {
             content,
             algorithm: self.alg.into(),

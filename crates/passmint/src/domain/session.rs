@@ -204,7 +204,7 @@ pub struct Session {
     pub address: Option<IpAddr>,
     /// What the client called itself at login.
     pub user_agent: String,
-    /// When a replaced token last came from another network.
+    /// When a replaced token first came from another neighbourhood.
     pub foreign_replay_at: Option<Timestamp>,
     /// When and why it ended.
     pub ended: Option<(Timestamp, EndReason)>,

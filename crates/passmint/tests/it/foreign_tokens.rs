@@ -146,6 +146,12 @@ fn its_user_must_be_one_who_may_log_in() {
     for token in [&before, &without_iat] {
         assert_eq!(status(&server, token), 401, "ended with all of the user's sessions");
     }
+    // Nor does it take a session to end them.
+    let lone = server.add_user("lone");
+    let token = plain(&json!({ "user_id": lone, "exp": exp, "iat": now() }));
+    assert_eq!(status(&server, &token), 200);
+    server.must(&["session", "end", "--user", "lone"]);
+    assert_eq!(status(&server, &token), 401, "ended by an operator");
     // What the other service issues from then on is good again.
     std::thread::sleep(std::time::Duration::from_millis(1100));
     let fresh = plain(&json!({ "user_id": id, "exp": now() + 3600, "iat": now() }));

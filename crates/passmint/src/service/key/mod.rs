@@ -376,3 +376,58 @@ impl KeyService {
         Err(Failure::internal("the keys were not sealed anew").into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const HOUR: Duration = Duration::from_hours(1);
+
+    fn at(hours: i64) -> Timestamp {
+        Timestamp::from_micros(1_800_000_000_000_000).plus(HOUR * u32::try_from(hours).unwrap())
+    }
+
+    fn key(kid: &str, state: KeyState, until_running: Option<i64>) -> StoredKey {
+        StoredKey {
+            number: 1,
+            kid: kid.to_owned(),
+            use_: KeyUse::Refresh,
+            state,
+            public: Vec::new(),
+            sealed: Vec::new(),
+            imported: false,
+            created_at: at(0),
+            until_running,
+        }
+    }
+
+    #[test]
+    fn a_key_is_over_only_when_both_clocks_say_so() {
+        let verifying =
+            |until_running| key("a", KeyState::Verifying { until: Some(at(24)) }, until_running);
+        let moment = |hours, running| Moment { wall: at(hours), running };
+        assert!(!is_over(&verifying(Some(100)), moment(24, 200)), "the wall clock says no");
+        assert!(!is_over(&verifying(Some(100)), moment(1000, 100)), "running time says no");
+        assert!(is_over(&verifying(Some(100)), moment(25, 101)));
+        assert!(is_over(&verifying(None), moment(25, 0)), "from before running time was kept");
+        assert!(!is_over(&key("a", KeyState::Verifying { until: None }, None), moment(1000, 1000)));
+        assert!(!is_over(&key("a", KeyState::Signing { since: at(0) }, None), moment(1000, 1000)));
+    }
+
+    #[test]
+    fn times_that_a_fast_clock_wrote_are_put_right() {
+        let keys = [
+            key("ahead", KeyState::Published { from: at(500) }, None),
+            key("soon", KeyState::Published { from: at(1) }, None),
+            key("signs from later", KeyState::Signing { since: at(500) }, None),
+            key("signs", KeyState::Signing { since: at(0) }, None),
+            key("verifies", KeyState::Verifying { until: Some(at(500)) }, None),
+        ];
+        let right = put_right(&keys, at(0));
+        let ahead = KeyState::Published { from: at(0).plus(PUBLISH_AHEAD) };
+        let signs = KeyState::Signing { since: at(0) };
+        assert_eq!(right, [("ahead".to_owned(), ahead), ("signs from later".to_owned(), signs)]);
+    }
+}

@@ -43,7 +43,8 @@ impl Issuer {
         Ok(Pair {
             token,
             refresh_token: refresh_token.encode(key),
-            expires_in: expires_at - now.seconds(),
+            // A repeated answer may come after that, where tokens live shorter than the reuse interval.
+            expires_in: (expires_at - now.seconds()).max(0),
             refresh_expires_in: session.refresh_expires_at.seconds() - now.seconds(),
         })
     }

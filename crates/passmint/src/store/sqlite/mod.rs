@@ -27,6 +27,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::{CommitSink, StoreError};
 use crate::clock::Clock;
+use crate::domain::time::Timestamp;
 
 pub use lock::{DatabaseLock, LockError};
 pub use session::rotation_statement;
@@ -138,7 +139,13 @@ impl SqliteStore {
             connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(wrap)?;
         let seal_check =
             if version == 0 { None } else { key::seal_check(&connection).map_err(wrap)? };
-        Ok(Examined { version, quick_check, seal_check })
+        let issued_until = if version == 0 {
+            None
+        } else {
+            writer::number(&connection, "issued_until").map_err(wrap)?
+        };
+        let issued_until = issued_until.map(Timestamp::from_micros);
+        Ok(Examined { version, quick_check, seal_check, issued_until })
     }
 
     /// Whether a database that is there holds keys, and so has had a master key.
@@ -170,6 +177,8 @@ pub struct Examined {
     pub quick_check: String,
     /// Tells whether a master key is the right one; `None` before the first start.
     pub seal_check: Option<Vec<u8>>,
+    /// Up to when tokens have been issued, by the clock of then.
+    pub issued_until: Option<Timestamp>,
 }
 
 /// A connection with the settings that every writing connection shares.

@@ -231,8 +231,9 @@ fn answer_without_rotation(write: &mut Write<'_>, rotate: &RotateRefresh) -> Sql
         secret_hash: &rotate.secret_hash,
     };
     let now = write.less_stall(session.rotated_at);
+    let run_out = session.run_out(write.moment(), &rotate.policy);
     match session.judge(&presented, now, rotate.policy.reuse_interval) {
-        Presentation::Replay => replay(write, session, rotate),
+        Presentation::Replay if run_out.is_none() => replay(write, session, rotate),
         Presentation::Theft => {
             end_one(write, session.id, EndReason::ReuseDetected, &rotate.by)?;
             Ok(Rotation::Reused)
@@ -241,11 +242,11 @@ fn answer_without_rotation(write: &mut Write<'_>, rotate: &RotateRefresh) -> Sql
             end_one(write, session.id, EndReason::StateLost, &rotate.by)?;
             Ok(Rotation::StateLost)
         }
-        // It would have been rotated, had the maximal lifetime not been lowered meanwhile. Only both
-        // clocks together end it.
-        Presentation::Current => {
-            if session.run_out(write.moment(), &rotate.policy).is_some() {
-                end_one(write, session.id, EndReason::MaxLifetime, &By::SERVER)?;
+        // It would have been rotated or repeated, had the maximal lifetime not been lowered meanwhile.
+        // Only both clocks together end it.
+        Presentation::Current | Presentation::Replay => {
+            if let Some(reason) = run_out {
+                end_one(write, session.id, reason, &By::SERVER)?;
             }
             Ok(Rotation::Expired)
         }
