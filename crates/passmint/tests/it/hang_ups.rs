@@ -39,9 +39,9 @@ fn hang_up(server: &Server, request: &str, after: Duration) {
     std::thread::sleep(after);
 }
 
-/// Sends a login over HTTP/2 and resets its stream after that long.
-fn reset(server: &Server, body: &'static str, after: Duration) {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
+/// Sends the same over HTTP/2 and resets its stream after that long.
+fn reset(server: &Server, path: &str, token: &str, body: &str, after: Duration) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let stream = tokio::net::TcpStream::connect(server.public).await.unwrap();
         let (mut client, connection) =
@@ -49,14 +49,46 @@ fn reset(server: &Server, body: &'static str, after: Duration) {
                 .await
                 .unwrap();
         tokio::spawn(connection);
-        let request = hyper::Request::post(format!("http://{}/api/v1/token-auth", server.public))
+        let request = hyper::Request::post(format!("http://{}{path}", server.public))
             .header("content-type", "application/json")
-            .body(Full::new(Bytes::from_static(body.as_bytes())))
+            .header("authorization", format!("JWT {token}"))
+            .body(Full::new(Bytes::copy_from_slice(body.as_bytes())))
             .unwrap();
         let answer = client.send_request(request);
         // Dropped unanswered, it is reset.
         drop(tokio::time::timeout(after, answer).await);
     });
+}
+
+/// How a client goes away.
+#[derive(Clone, Copy, Debug)]
+enum Going {
+    /// Closes the connection of HTTP/1.1.
+    Close,
+    /// Resets the stream of HTTP/2.
+    Reset,
+}
+
+/// Every millisecond of a call, both ways of going away.
+fn goings(millis: std::ops::Range<u64>) -> impl Iterator<Item = (Going, Duration)> {
+    let both = [Going::Close, Going::Reset];
+    both.into_iter()
+        .flat_map(move |going| millis.clone().map(move |after| (going, after)))
+        .map(|(going, after)| (going, Duration::from_millis(after)))
+}
+
+/// Asks, and goes away after that long.
+fn go_away(
+    server: &Server,
+    (going, after): (Going, Duration),
+    path: &str,
+    token: &str,
+    body: &str,
+) {
+    match going {
+        Going::Close => hang_up(server, &request(path, token, body), after),
+        Going::Reset => reset(server, path, token, body, after),
+    }
 }
 
 /// The sum of a counter over the series that contain `labels`.
@@ -71,28 +103,31 @@ fn audited(server: &Server, event: &str) -> usize {
     serde_json::from_str::<Vec<Value>>(&listed).unwrap().len()
 }
 
-/// Waits until no login is under way any more: a request that was cut before its head came is none, so
-/// their number is not known.
-fn wait_for_outcomes(server: &Server) {
-    let mut last = (0, Instant::now());
+/// Waits until `count` does not change any more: a request that was cut before its head came is none, so
+/// how many there will be is not known.
+fn settled(count: impl Fn() -> u64) -> u64 {
+    let mut last = (count(), Instant::now());
     while last.1.elapsed() < Duration::from_millis(800) {
-        let outcomes = counted(server, "passmint_logins_total", "");
-        if outcomes != last.0 {
-            last = (outcomes, Instant::now());
+        let now = count();
+        if now != last.0 {
+            last = (now, Instant::now());
         }
         std::thread::sleep(Duration::from_millis(20));
     }
+    last.0
 }
 
 #[test]
 fn whoever_hangs_up_gets_no_more_guesses_and_is_seen() {
     let server = server(&[("THROTTLE__ENABLED", "true")]);
-    let guess = request("/api/v1/token-auth/", "x", r#"{"username":"victim","password":"wrong"}"#);
+    let guess = r#"{"username":"victim","password":"wrong"}"#;
     for after in [0, 1, 2, 5, 10, 20, 50, 80, 120, 150] {
-        hang_up(&server, &guess, Duration::from_millis(after));
-        reset(&server, r#"{"username":"victim","password":"wrong"}"#, Duration::from_millis(after));
+        for going in [Going::Close, Going::Reset] {
+            let after = Duration::from_millis(after);
+            go_away(&server, (going, after), "/api/v1/token-auth/", "x", guess);
+        }
     }
-    wait_for_outcomes(&server);
+    settled(|| counted(&server, "passmint_logins_total", ""));
     let refused = counted(&server, "passmint_logins_total", r#"outcome="refused""#);
     assert!((5..=6).contains(&refused), "{refused} guesses were checked");
     let shown: Value =
@@ -106,48 +141,71 @@ fn whoever_hangs_up_gets_no_more_guesses_and_is_seen() {
 #[test]
 fn every_millisecond_of_a_login_leaves_counts_and_audit_exact() {
     let server = server(&[]);
-    let body = serde_json::json!({ "username": "asha", "password": PASSWORD }).to_string();
-    let right = request("/api/v1/token-auth/", "x", &body);
-    let wrong = request("/api/v1/token-auth/", "x", r#"{"username":"asha","password":"wrong"}"#);
-    for after in 0..60 {
-        hang_up(&server, &right, Duration::from_millis(after));
-        hang_up(&server, &wrong, Duration::from_millis(after));
+    let right = serde_json::json!({ "username": "asha", "password": PASSWORD }).to_string();
+    for going in goings(0..40) {
+        for body in [&right, r#"{"username":"asha","password":"wrong"}"#] {
+            go_away(&server, going, "/api/v1/token-auth/", "x", body);
+        }
     }
-    wait_for_outcomes(&server);
+    let all = settled(|| counted(&server, "passmint_logins_total", ""));
     let of = |outcome: &str| {
         counted(&server, "passmint_logins_total", &format!(r#"outcome="{outcome}""#))
     };
     let (granted, refused, gone) = (of("granted"), of("refused"), of("client_gone"));
-    assert_eq!(granted + refused + gone, counted(&server, "passmint_logins_total", ""));
+    assert_eq!(granted + refused + gone, all);
     assert!(granted > 5 && refused > 5, "{granted} granted, {refused} refused, {gone} gone");
     assert_eq!(audited(&server, "login.granted") as u64, granted);
     assert_eq!(audited(&server, "login.refused") as u64, refused);
 }
 
 #[test]
-fn password_changes_refreshes_and_logouts_happen_whole_or_not_at_all() {
-    let server = server(&[("SESSIONS__REUSE_INTERVAL", "0s")]);
+fn every_millisecond_of_a_password_change_leaves_one_password_and_one_record() {
+    let server = server(&[("HASHING__PASSES", "1")]);
     let newer = "another-Long-one-of-24";
-    let body = serde_json::json!({ "old_password": PASSWORD, "new_password": newer });
-    for after in [0, 2, 4, 8, 12, 16, 24, 32, 48] {
-        let name = format!("user-{after}");
-        server.add_user(&name);
-        let (mine, other) = (server.login(&name), server.login(&name));
-        let change = request("/api/v1/password-change/", &mine.token, &body.to_string());
-        hang_up(&server, &change, Duration::from_millis(after));
-        let refresh = serde_json::json!({ "refresh_token": other.refresh_token }).to_string();
-        hang_up(
-            &server,
-            &request("/api/v1/token-refresh/", "x", &refresh),
-            Duration::from_millis(after),
-        );
-        std::thread::sleep(Duration::from_millis(300));
-        let changed = server.try_login(&name, newer).status == 200;
-        assert_eq!(server.try_login(&name, PASSWORD).status == 200, !changed, "{after} ms");
-        assert_eq!(server.me(&other.token).status == 401, changed, "{after} ms");
-        let logout = post("/api/v1/logout/").jwt(&mine.token);
-        server.send(logout).is_no_content();
-        assert_eq!(server.me(&mine.token).status, 401);
+    let body = serde_json::json!({ "old_password": PASSWORD, "new_password": newer }).to_string();
+    let users: Vec<_> = goings(0..30)
+        .enumerate()
+        .map(|(number, going)| {
+            let name = format!("user-{number}");
+            server.add_user(&name);
+            let (mine, other) = (server.login(&name), server.login(&name));
+            (name, going, mine, other)
+        })
+        .collect();
+    for (_, going, mine, _) in &users {
+        go_away(&server, *going, "/api/v1/password-change/", &mine.token, &body);
     }
-    assert!(audited(&server, "password.changed") > 0);
+    let records = settled(|| audited(&server, "password.changed") as u64);
+    let mut changed = 0;
+    for (name, going, mine, other) in &users {
+        let new = server.try_login(name, newer).status == 200;
+        changed += u64::from(new);
+        assert_eq!(server.try_login(name, PASSWORD).status == 200, !new, "{going:?}");
+        assert_eq!(server.me(&mine.token).status, 200, "{going:?}: the session that changed it");
+        assert_eq!(server.me(&other.token).status == 401, new, "{going:?}: the other one");
+    }
+    assert!(changed > 5, "{changed} of {}", users.len());
+    assert_eq!(records, changed);
+}
+
+#[test]
+fn every_millisecond_of_a_refresh_and_a_logout_happens_once() {
+    let server = server(&[("HASHING__MEMORY_KIB", "64")]);
+    let mut sessions = 0;
+    for going in goings(0..12) {
+        sessions += 1;
+        let pair = server.login("asha");
+        let body = serde_json::json!({ "refresh_token": pair.refresh_token }).to_string();
+        go_away(&server, going, "/api/v1/token-refresh/", "x", &body);
+        // The client asks again, with the token it has.
+        assert_eq!(server.refresh(&pair.refresh_token).status, 200, "{going:?}");
+        assert_eq!(counted(&server, "passmint_refreshes_total", r#""rotated""#), sessions);
+        go_away(&server, going, "/api/v1/logout/", &pair.token, "{}");
+        let again = server.send(post("/api/v1/logout/").jwt(&pair.token));
+        assert!([204, 401].contains(&again.status), "{going:?}: {}", again.status);
+        assert_eq!(server.me(&pair.token).status, 401, "{going:?}");
+    }
+    let ended = || counted(&server, "passmint_sessions_ended_total", r#"reason="logout""#);
+    assert_eq!(settled(ended), sessions);
+    assert_eq!(audited(&server, "session.ended") as u64, sessions);
 }
