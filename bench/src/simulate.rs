@@ -3,16 +3,15 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::Args;
+use passmint::config::{Config, Sources};
 use passmint::domain::network::Network;
 use passmint::domain::throttle::KnownOrigin;
 use passmint::domain::time::Timestamp;
-use passmint::throttle::{
-    Admission, Door, Ladder, LoginAttempt, LoginRules, Presented, Rate, Throttle,
-};
+use passmint::service::throttle::KNOWN_FOR;
+use passmint::throttle::{Admission, Door, LoginAttempt, LoginRules, Presented, Rate, Throttle};
 
 /// Simulates attackers and owners of one account.
 #[derive(Args)]
@@ -24,16 +23,6 @@ pub(crate) struct Options {
     #[arg(long)]
     check: bool,
 }
-
-/// The defaults of the settings.
-const RULES: LoginRules = LoginRules {
-    network: Ladder { free: 5, longest_delay: Duration::from_mins(15) },
-    neighbourhood: Ladder { free: 20, longest_delay: Duration::from_mins(15) },
-    everywhere: 100,
-    all_users: Rate { burst: 100, every: Duration::from_mins(1) },
-};
-const REQUESTS: Rate = Rate { burst: 40, every: Duration::from_millis(50) };
-const KNOWN_FOR: Duration = Duration::from_hours(24 * 30);
 
 const ACCOUNT: u64 = 1;
 const RIGHT: u128 = 1;
@@ -103,6 +92,8 @@ impl Owner {
 
 struct Simulation {
     throttle: Throttle,
+    rules: LoginRules,
+    requests: Rate,
     /// From where the owner has logged in, and when last.
     known: HashMap<u64, Timestamp>,
     random: Random,
@@ -113,15 +104,19 @@ struct Simulation {
 }
 
 impl Simulation {
-    fn new() -> Self {
-        Self {
+    /// Under the settings' defaults.
+    fn new() -> Result<Self> {
+        let settings = Config::load(&Sources::default())?.throttle;
+        Ok(Self {
             throttle: Throttle::default(),
+            rules: settings.login_rules(),
+            requests: settings.request_rate(),
             known: HashMap::new(),
             random: Random(7),
             now: START,
             guess: 1000,
             checked: Vec::new(),
-        }
+        })
     }
 
     fn time(&self) -> Timestamp {
@@ -147,13 +142,13 @@ impl Simulation {
     /// One guess that no other repeats; `hangs_up`: before its hash begins.
     fn guess(&mut self, account: u64, address: IpAddr, client: u64, hangs_up: bool) {
         let now = self.time();
-        if self.throttle.request(Door::TokenAuth, address, &REQUESTS, now).is_err() {
+        if self.throttle.request(Door::TokenAuth, address, &self.requests, now).is_err() {
             return;
         }
         self.guess += 1;
         let presented = Presented { credentials: self.guess, client };
         let attempt = self.attempt(account, address, presented);
-        if let Admission::Granted(admitted) = self.throttle.admit(&attempt, &RULES, now)
+        if let Admission::Granted(admitted) = self.throttle.admit(&attempt, &self.rules, now)
             && !hangs_up
         {
             admitted.failed(now);
@@ -170,7 +165,7 @@ impl Simulation {
         let presented = Presented { credentials: RIGHT, client: OWNERS_CLIENT };
         let attempt = self.attempt(ACCOUNT, address, presented);
         owner.tried += 1;
-        if let Admission::Granted(admitted) = self.throttle.admit(&attempt, &RULES, now) {
+        if let Admission::Granted(admitted) = self.throttle.admit(&attempt, &self.rules, now) {
             owner.succeeded += 1;
             if noted {
                 admitted.succeeded(now);
@@ -255,8 +250,8 @@ fn phones_network(random: &mut Random) -> IpAddr {
     Ipv4Addr::new(192, 0, pool, host).into()
 }
 
-fn simulate(attack: Attack, name: &'static str, days: i64) -> Row {
-    let mut sim = Simulation::new();
+fn simulate(attack: Attack, name: &'static str, days: i64) -> Result<Row> {
+    let mut sim = Simulation::new()?;
     let (mut office, mut every_call, mut phone) =
         (Owner::default(), Owner::default(), Owner::default());
     let mut ignored = Owner::default();
@@ -266,7 +261,7 @@ fn simulate(attack: Attack, name: &'static str, days: i64) -> Row {
         sim.log_in(Ipv4Addr::new(192, 0, pool, 1).into(), &mut ignored, true);
     }
     // A newcomer has no history: the same attack on an account without one.
-    let mut fresh = Simulation::new();
+    let mut fresh = Simulation::new()?;
     let mut newcomer = Owner::default();
     let slow = matches!(attack, Attack::SlowForAMonth | Attack::SlowAndNew);
     let days = if slow { 30 } else { days };
@@ -295,7 +290,7 @@ fn simulate(attack: Attack, name: &'static str, days: i64) -> Row {
         }
     }
     let guesses = sim.busiest_hour().max(fresh.busiest_hour());
-    Row { name, attack, guesses, office, every_call, phone, newcomer }
+    Ok(Row { name, attack, guesses, office, every_call, phone, newcomer })
 }
 
 /// Runs all and prints a Markdown table.
@@ -306,7 +301,7 @@ pub(crate) fn run(options: &Options) -> Result<std::process::ExitCode> {
     println!("| --- | --- | --- | --- | --- | --- |");
     let mut missed = Vec::new();
     for (attack, name) in ATTACKS {
-        let row = simulate(attack, name, options.days);
+        let row = simulate(attack, name, options.days)?;
         let percent = |owner: &Owner| match owner.tried {
             0 => "-".to_owned(),
             _ => format!("{:.1} %", owner.percent()),
