@@ -18,7 +18,7 @@ use super::format::{Argon2Params, Parsed, Scheme, prefix};
 use super::memory::Memory;
 use super::places::Places;
 use super::price::Prices;
-use super::worker::{ForeignJob, ForeignWork, Lane};
+use super::worker::{ForeignJob, ForeignWork, Lane, wait_behind};
 use crate::domain::network::Network;
 use crate::domain::secret::{Password, PasswordHash};
 
@@ -295,9 +295,7 @@ impl HashingPool {
     pub fn admit(&self, turn: &Turn) -> Result<(), Overloaded> {
         let state = self.shared.state.lock();
         match self.shared.overload(&state, turn) {
-            Some(overloaded) if state.own.queue.gives_way(turn.network).is_none() => {
-                Err(overloaded)
-            }
+            Some(overloaded) if !self.shared.may_displace(&state, turn) => Err(overloaded),
             _ => Ok(()),
         }
     }
@@ -305,11 +303,13 @@ impl HashingPool {
     fn submit(&self, work: Work, turn: &Turn) -> Result<Claim, Overloaded> {
         let mut state = self.shared.state.lock();
         if let Some(overloaded) = self.shared.overload(&state, turn) {
-            // Whoever has filled the queue makes room for those who have not.
-            let Some(displaced) = state.own.queue.make_room(turn.network) else {
+            if !self.shared.may_displace(&state, turn) {
                 return Err(overloaded);
-            };
-            displaced.work.refuse(overloaded);
+            }
+            // Whoever has filled the queue makes room for those who have not.
+            if let Some(displaced) = state.own.queue.make_room(turn.network) {
+                displaced.work.refuse(overloaded);
+            }
         }
         let (since, claim) = (Instant::now(), Claim::default());
         let span = tracing::info_span!("hash password", passmint.queue_wait_ms = Empty);
@@ -368,18 +368,32 @@ impl Drop for HashingPool {
 }
 
 impl Shared {
-    /// How long a job that came now would wait for its turn, and then for an imported hash. The second
-    /// is part of it for everybody: a refusal must not tell who was imported.
-    pub(super) fn expected_wait(&self, state: &State) -> Duration {
+    /// How long a job of `network` that came now would wait for its turn, and then for an imported hash. The
+    /// second is part of it for everybody: a refusal must not tell who was imported.
+    pub(super) fn expected_wait(&self, state: &State, network: Network) -> Duration {
         let own = state.own.expected_wait(self.settings.threads, state.hash_time);
+        own + self.expected_foreign_wait(state, network)
+    }
+
+    /// By turns: whoever fills that queue makes nobody else wait.
+    fn expected_foreign_wait(&self, state: &State, network: Network) -> Duration {
         let slowest = state.prices.slowest().unwrap_or_default();
-        own + state.foreign.expected_wait(self.settings.threads, slowest)
+        let ahead = state.foreign.queue.ahead_of(network) + state.foreign.running;
+        wait_behind(ahead, self.settings.threads, slowest)
+    }
+
+    /// Whether there is room if the one that has filled the queue makes it: not when it is the imported
+    /// hashes that a job would wait too long for.
+    fn may_displace(&self, state: &State, turn: &Turn) -> bool {
+        let longest = turn.max_wait.mul_f64(1.0 - RESERVE);
+        self.expected_foreign_wait(state, turn.network) <= longest
+            && state.own.queue.gives_way(turn.network).is_some()
     }
 
     /// Whether a job would wait too long. What is thought to come just in time often comes too late,
     /// and would be refused after a long wait: so a part of the time is kept in reserve.
     fn overload(&self, state: &State, turn: &Turn) -> Option<Overloaded> {
-        let expected = self.expected_wait(state);
+        let expected = self.expected_wait(state, turn.network);
         let longest = turn.max_wait.mul_f64(1.0 - RESERVE);
         (expected > longest).then(|| Overloaded { retry_after: expected.saturating_sub(longest) })
     }

@@ -79,6 +79,22 @@ impl<J> FairQueue<J> {
         self.len
     }
 
+    /// How many jobs would have their turn before one of `network` that came now: of its own line all, of
+    /// each other line in its neighbourhood, and then of each other neighbourhood, as many and one.
+    pub(super) fn ahead_of(&self, network: Network) -> usize {
+        let neighbourhood = network.neighbourhood();
+        let in_turn = |own: usize, others: &mut dyn Iterator<Item = usize>| {
+            own + others.map(|length| length.min(own + 1)).sum::<usize>()
+        };
+        let in_group = self.groups.get(&neighbourhood).map_or(0, |group| {
+            let own = group.lines.get(&network).map_or(0, VecDeque::len);
+            let others = group.lines.iter().filter(|(other, _)| **other != network);
+            in_turn(own, &mut others.map(|(_, line)| line.len()))
+        });
+        let others = self.by_length.iter().filter(|(_, other)| *other != neighbourhood);
+        in_turn(in_group, &mut others.map(|(length, _)| *length))
+    }
+
     /// Puts a job at the end of its network's line.
     pub(super) fn push(&mut self, network: Network, job: J) {
         let neighbourhood = network.neighbourhood();
@@ -183,6 +199,37 @@ mod tests {
         ];
         assert_eq!(drain(&mut queue), expected);
         assert_eq!(queue.len(), 0);
+    }
+
+    #[test]
+    fn those_ahead_are_counted_by_turns() {
+        let mut queue = FairQueue::default();
+        for job in 0..10 {
+            queue.push(network("10.0.0.1"), job);
+        }
+        queue.push(network("10.0.1.1"), 10);
+        assert_eq!(queue.ahead_of(network("192.0.2.1")), 2, "one of each");
+        assert_eq!(queue.ahead_of(network("10.0.1.2")), 3, "its own, and two of the others");
+        assert_eq!(
+            queue.ahead_of(network("10.0.0.9")),
+            2,
+            "one of the other line, one of the others"
+        );
+        assert_eq!(queue.ahead_of(network("10.0.0.1")), 11, "all");
+        for newcomer in ["192.0.2.1", "10.0.1.2", "10.0.0.9", "10.0.0.1"] {
+            let mut queue = FairQueue::default();
+            for job in 0..10 {
+                queue.push(network("10.0.0.1"), job);
+            }
+            queue.push(network("10.0.1.1"), 10);
+            let ahead = queue.ahead_of(network(newcomer));
+            queue.push(network(newcomer), 99);
+            assert_eq!(
+                drain(&mut queue).iter().position(|job| *job == 99),
+                Some(ahead),
+                "{newcomer}"
+            );
+        }
     }
 
     #[test]

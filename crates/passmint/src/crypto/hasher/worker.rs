@@ -43,14 +43,18 @@ impl<J> Default for Lane<J> {
 impl<J> Lane<J> {
     /// How long a job that came now would wait for its turn, where each takes `each`.
     pub(super) fn expected_wait(&self, threads: usize, each: Duration) -> Duration {
-        let threads = threads.max(1);
-        let ahead = self.queue.len() + self.running;
-        if ahead < threads {
-            return Duration::ZERO;
-        }
-        let rounds = u32::try_from((ahead + 1 - threads).div_ceil(threads)).unwrap_or(u32::MAX);
-        each.saturating_mul(rounds)
+        wait_behind(self.queue.len() + self.running, threads, each)
     }
+}
+
+/// How long a job waits behind `ahead` others where each takes `each`.
+pub(super) fn wait_behind(ahead: usize, threads: usize, each: Duration) -> Duration {
+    let threads = threads.max(1);
+    if ahead < threads {
+        return Duration::ZERO;
+    }
+    let rounds = u32::try_from((ahead + 1 - threads).div_ceil(threads)).unwrap_or(u32::MAX);
+    each.saturating_mul(rounds)
 }
 
 /// From where a verification comes, and when it began.
@@ -112,7 +116,8 @@ impl Shared {
             let State { own, places, .. } = &mut *state;
             match own.queue.pop(|network| places.has(network, threads)) {
                 Some(job) if job.deadline < now => {
-                    let retry_after = self.expected_wait(&state).max(Duration::from_secs(1));
+                    let retry_after = self.expected_wait(&state, job.network);
+                    let retry_after = retry_after.max(Duration::from_secs(1));
                     if job.claim.take() {
                         job.work.refuse(Overloaded { retry_after });
                     }
@@ -247,9 +252,9 @@ impl Shared {
                 let parsed = Parsed { scheme, salt: vec![0; SALT], tag: vec![0; scheme.tag_len()] };
                 let mut lent = self.memory.borrow(scheme.memory_kib());
                 // The first takes the memory from the system, which is not what later ones cost.
-                for _ in 0..2 {
-                    self.compute(&mut lent.core, &nothing, &parsed);
-                }
+                let mut tag = vec![0; scheme.tag_len()];
+                drop(scheme.compute(&mut lent.core, b"", &parsed.salt, &mut tag));
+                self.compute(&mut lent.core, &nothing, &parsed);
                 self.memory.give_back(lent);
             }
         }
