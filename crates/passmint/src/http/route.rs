@@ -60,10 +60,10 @@ impl Route {
 }
 
 impl Route {
-    /// What an answer may take at most, in KiB: lists of sessions are paged at a hundred, everything else
-    /// is short.
-    pub(super) fn largest_answer_kib(self) -> u32 {
-        if self.class == RouteClass::Sessions { 64 } else { 2 }
+    /// Whether its answers are lists: a page of a hundred sessions takes some 70 KiB at most. All others
+    /// are short.
+    pub(super) fn answers_lists(self) -> bool {
+        self.class == RouteClass::Sessions
     }
 }
 

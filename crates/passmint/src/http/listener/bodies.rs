@@ -91,8 +91,7 @@ pub(super) struct Watched {
     body: Body,
     /// What is left of a frame of the body.
     left: Bytes,
-    requests: Arc<Requests>,
-    _untaken: Untaken,
+    untaken: Untaken,
     /// The connection's room that it takes.
     _room: Option<OwnedSemaphorePermit>,
 }
@@ -103,9 +102,7 @@ impl Watched {
         requests: &Arc<Requests>,
         room: Option<OwnedSemaphorePermit>,
     ) -> Self {
-        let untaken = requests.begin_answer();
-        let (left, requests) = (Bytes::new(), Arc::clone(requests));
-        Self { body, left, requests, _untaken: untaken, _room: room }
+        Self { body, left: Bytes::new(), untaken: requests.begin_answer(), _room: room }
     }
 }
 
@@ -126,7 +123,7 @@ impl HttpBody for Watched {
                 ended => return Poll::Ready(ended),
             }
         }
-        self.requests.note_taken();
+        self.untaken.note_taken();
         let piece = PIECE.min(self.left.len());
         Poll::Ready(Some(Ok(Frame::data(self.left.split_to(piece)))))
     }

@@ -261,9 +261,9 @@ fn service(
         };
         let (router, requests) = (router.clone(), Arc::clone(&requests));
         async move {
-            // One socket tells nothing of its streams: those who take no answers get no more.
-            let room = if http2 {
-                requests.room_for(Route::of(parts.uri.path()).largest_answer_kib()).await
+            // One socket tells nothing of its streams: who takes no long answers gets no more of them.
+            let room = if http2 && Route::of(parts.uri.path()).answers_lists() {
+                requests.room_for_list().await
             } else {
                 None
             };

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Duration, Instant, Sleep};
@@ -17,8 +18,8 @@ use tokio::time::{Duration, Instant, Sleep};
 use crate::config::Limits;
 use crate::telemetry::{CutReason, Metrics};
 
-/// What the answers of one connection of HTTP/2 may take together, in KiB, until its client takes them.
-const ANSWERS_KIB: usize = 256;
+/// How many long answers one connection of HTTP/2 may have that its client has not taken.
+const LISTS: usize = 4;
 
 /// The requests of one connection, as its service sees them.
 pub(super) struct Requests {
@@ -27,16 +28,28 @@ pub(super) struct Requests {
     answered: AtomicU64,
     /// When the last one was answered, in milliseconds since `since`.
     answered_at: AtomicU64,
-    /// Answers that are begun and that the client has not taken whole (HTTP/2).
-    untaken: AtomicU64,
-    /// When it last took something of them, in milliseconds since `since`.
-    taken_at: AtomicU64,
-    /// KiB that further answers over HTTP/2 may take before the client takes some of those there are.
+    /// Answers that are begun and that the client has not taken whole (HTTP/2): their numbers, and when it
+    /// last took some of each.
+    untaken: Mutex<Vec<(u64, Instant)>>,
+    /// For further long answers.
     room: Arc<Semaphore>,
 }
 
 /// An answer that the client has not taken whole, for as long as this lives.
-pub(super) struct Untaken(Arc<Requests>);
+pub(super) struct Untaken {
+    requests: Arc<Requests>,
+    number: u64,
+}
+
+impl Untaken {
+    /// The client has taken some of it.
+    pub(super) fn note_taken(&self) {
+        let mut untaken = self.requests.untaken.lock();
+        if let Some((_, at)) = untaken.iter_mut().find(|(number, _)| *number == self.number) {
+            *at = Instant::now();
+        }
+    }
+}
 
 /// A request that is under way for as long as this lives.
 pub(super) struct UnderWay(Arc<Requests>);
@@ -50,9 +63,8 @@ impl Requests {
             begun: none(),
             answered: none(),
             answered_at: none(),
-            untaken: none(),
-            taken_at: none(),
-            room: Arc::new(Semaphore::new(ANSWERS_KIB)),
+            untaken: Mutex::default(),
+            room: Arc::new(Semaphore::new(LISTS)),
         }
     }
 
@@ -68,27 +80,20 @@ impl Requests {
 
     /// An answer goes out.
     pub(super) fn begin_answer(self: &Arc<Self>) -> Untaken {
-        if self.untaken.fetch_add(1, Ordering::Relaxed) == 0 {
-            self.note_taken();
-        }
-        Untaken(Arc::clone(self))
+        let mut untaken = self.untaken.lock();
+        let number = untaken.last().map_or(0, |(last, _)| last + 1);
+        untaken.push((number, Instant::now()));
+        Untaken { requests: Arc::clone(self), number }
     }
 
-    /// Waits until there is room for an answer of so many KiB; `None`: the connection is over.
-    pub(super) async fn room_for(&self, kib: u32) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.room).acquire_many_owned(kib).await.ok()
+    /// Waits until there is room for a long answer; `None`: the connection is over.
+    pub(super) async fn room_for_list(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.room).acquire_owned().await.ok()
     }
 
-    /// The client has taken some of an answer.
-    pub(super) fn note_taken(&self) {
-        self.taken_at.store(self.millis(), Ordering::Relaxed);
-    }
-
-    /// For how long the client has taken nothing of answers that are begun.
-    fn untaken_for(&self) -> Option<Duration> {
-        let untaken = self.untaken.load(Ordering::Relaxed) > 0;
-        let since = self.taken_at.load(Ordering::Relaxed);
-        untaken.then(|| Duration::from_millis(self.millis().saturating_sub(since)))
+    /// Since when the client has taken nothing of an answer that is begun, of all such ones the longest.
+    fn untaken_since(&self) -> Option<Instant> {
+        self.untaken.lock().iter().map(|(_, at)| *at).min()
     }
 
     /// When the last one was answered.
@@ -105,8 +110,7 @@ impl Requests {
 
 impl Drop for Untaken {
     fn drop(&mut self) {
-        self.0.untaken.fetch_sub(1, Ordering::Relaxed);
-        self.0.note_taken();
+        self.requests.untaken.lock().retain(|(number, _)| *number != self.number);
     }
 }
 
@@ -198,14 +202,13 @@ impl<S> Patient<S> {
 
     /// The client has nothing for us now: for how long is that all right?
     fn wait(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let untaken = self.requests.untaken_for();
-        if untaken.is_some_and(|untaken| untaken >= self.limits.write_timeout) {
+        if let Some(since) = self.requests.untaken_since() {
+            ready!(self.read_alarm.poll(since + self.limits.write_timeout, context));
             return Poll::Ready(Err(self.cut(CutReason::Write)));
         }
-        if self.note_requests() || untaken.is_some() {
+        if self.note_requests() {
             // The reader is not asked again when the answer is out: the alarm sees to that.
-            let span = self.limits.idle_timeout.min(self.limits.write_timeout);
-            self.read_alarm.keep(span, context);
+            self.read_alarm.keep(self.limits.idle_timeout, context);
             return Poll::Pending;
         }
         let (span, reason) = match self.waiting {
