@@ -135,6 +135,11 @@ fn its_user_must_be_one_who_may_log_in() {
         let token = plain(&json!({ "user_id": user_id, "exp": exp, "iat": now() }));
         assert_eq!(status(&server, &token), expected, "{user_id}");
     }
+    // One from the future would be good again once an ending of today is past.
+    for ahead in ["iat", "orig_iat"] {
+        let token = plain(&json!({ "user_id": id, "exp": exp, ahead: now() + 50 }));
+        assert_eq!(status(&server, &token), 401, "{ahead}");
+    }
     let before = plain(&json!({ "user_id": id, "exp": exp, "iat": now() }));
     let without_iat = plain(&json!({ "user_id": id, "exp": exp }));
     assert_eq!(status(&server, &before), 200);
