@@ -279,6 +279,7 @@ impl Server {
             listener(self.admin, Tls::default(), admin).serve(stop),
         );
         finish_detached(&self.services.parts.detached).await;
+        crate::watchdog::all_is_answered();
         drain.abort();
         maintenance.abort();
         self.services.parts.keep_throttles().await;

@@ -18,6 +18,15 @@ const PATIENCE: u32 = 10;
 /// After so many rounds a server that was told to stop is ended: longer than an orderly stop may take.
 const STOPS_WITHIN: u32 = 12;
 
+/// Set when a stopping server owes nobody an answer any more.
+static ANSWERED: AtomicBool = AtomicBool::new(false);
+
+/// A stopping server has answered everybody: what is left is closing the store. If a slow disk makes that
+/// take too long, the process ends as if it were done, for nothing that was answered can be lost.
+pub fn all_is_answered() {
+    ANSWERED.store(true, Ordering::Relaxed);
+}
+
 /// What a watchdog asks and does; tests have their own.
 struct Watchdog {
     round: Duration,
@@ -34,6 +43,13 @@ pub fn start() -> std::io::Result<()> {
         signal_hook::flag::register(signal, Arc::clone(&told_to_stop))?;
     }
     let end = |why: &'static str| {
+        if ANSWERED.load(Ordering::Relaxed) {
+            tracing::warn!(
+                "{why} in time, everybody is answered: its database is left as after a crash"
+            );
+            crate::telemetry::flush_log();
+            std::process::exit(0);
+        }
         tracing::error!("{why}: the process ends, to be started anew");
         crate::telemetry::flush_log();
         std::process::abort();

@@ -199,9 +199,16 @@ fn is_well_known(text: &str) -> bool {
         "1qaz2wsx3edc",
         "qwertyuiopasdf",
     ];
-    let bare: String = text.chars().filter(|c| c.is_alphanumeric()).collect();
-    let bare = bare.to_lowercase();
-    PHRASES.iter().any(|phrase| bare.contains(phrase) && bare.len() <= phrase.len() + 8)
+    // With and without what the shift key makes of digits.
+    let unshifted = |c: char| "!@#$%^&*()".find(c).and_then(|at| "1234567890".chars().nth(at));
+    let bare = |text: &str| {
+        let text: String = text.chars().filter(|c| c.is_alphanumeric()).collect();
+        text.to_lowercase()
+    };
+    let plain: String = text.chars().map(|c| unshifted(c).unwrap_or(c)).collect();
+    [bare(text), bare(&plain)].iter().any(|bare| {
+        PHRASES.iter().any(|phrase| bare.contains(phrase) && bare.len() <= phrase.len() + 8)
+    })
 }
 
 /// The names, what an e-mail address has before its `@`, and the words of all of them; in lower case,
@@ -276,6 +283,8 @@ mod tests {
             "thequickbrownfox",
             "zaq12wsxcde34rfv",
             "1q2w3e4r5t6y7u8i",
+            "!QAZ2wsx#EDC4rfv",
+            "zaq1@WSXcde3$RFV",
             "Summer2026Summer!",
             "december252026!!",
             "November26112026",
