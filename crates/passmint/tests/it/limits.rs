@@ -150,7 +150,7 @@ fn a_connection_of_http_2_that_takes_no_answers_gets_few_and_is_cut() {
             let mut answered = 0;
             loop {
                 tokio::time::sleep(Duration::from_millis(100)).await;
-                let url = format!("http://{}/healthz", public);
+                let url = format!("http://{public}/healthz");
                 let request = hyper::Request::head(url).body(http_body_util::Empty::new()).unwrap();
                 match client.send_request(request).await {
                     Ok(answer) if answer.status() == 200 => answered += 1,
