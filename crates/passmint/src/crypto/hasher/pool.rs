@@ -18,7 +18,7 @@ use super::format::{Argon2Params, Parsed, Scheme, prefix};
 use super::memory::Memory;
 use super::places::Places;
 use super::price::Prices;
-use super::worker::{ForeignJob, ForeignWork, Lane, wait_behind};
+use super::worker::{ForeignJob, ForeignWork, Lane};
 use crate::domain::network::Network;
 use crate::domain::secret::{Password, PasswordHash};
 
@@ -375,11 +375,17 @@ impl Shared {
         own + self.expected_foreign_wait(state, network)
     }
 
-    /// By turns: whoever fills that queue makes nobody else wait.
+    /// By turns: whoever fills that queue makes nobody else wait. Those that are computed are half done.
     fn expected_foreign_wait(&self, state: &State, network: Network) -> Duration {
         let slowest = state.prices.slowest().unwrap_or_default();
-        let ahead = state.foreign.queue.ahead_of(network) + state.foreign.running;
-        wait_behind(ahead, self.settings.threads, slowest)
+        let (queued, running) = (state.foreign.queue.ahead_of(network), state.foreign.running);
+        let threads = self.settings.threads.max(1);
+        if queued == 0 && running < threads {
+            return Duration::ZERO;
+        }
+        let halves = u32::try_from(2 * queued + running).unwrap_or(u32::MAX);
+        let threads = u32::try_from(threads).unwrap_or(u32::MAX);
+        slowest.saturating_mul(halves) / threads.saturating_mul(2)
     }
 
     /// Whether there is room if the one that has filled the queue makes it: not when it is the imported

@@ -43,18 +43,14 @@ impl<J> Default for Lane<J> {
 impl<J> Lane<J> {
     /// How long a job that came now would wait for its turn, where each takes `each`.
     pub(super) fn expected_wait(&self, threads: usize, each: Duration) -> Duration {
-        wait_behind(self.queue.len() + self.running, threads, each)
+        let threads = threads.max(1);
+        let ahead = self.queue.len() + self.running;
+        if ahead < threads {
+            return Duration::ZERO;
+        }
+        let rounds = u32::try_from((ahead + 1 - threads).div_ceil(threads)).unwrap_or(u32::MAX);
+        each.saturating_mul(rounds)
     }
-}
-
-/// How long a job waits behind `ahead` others where each takes `each`.
-pub(super) fn wait_behind(ahead: usize, threads: usize, each: Duration) -> Duration {
-    let threads = threads.max(1);
-    if ahead < threads {
-        return Duration::ZERO;
-    }
-    let rounds = u32::try_from((ahead + 1 - threads).div_ceil(threads)).unwrap_or(u32::MAX);
-    each.saturating_mul(rounds)
 }
 
 /// From where a verification comes, and when it began.
