@@ -243,18 +243,33 @@ impl Shared {
                 let answer_time = self.state.lock().verified(job.network, matches, began);
                 drop(answer.send(Ok(Checked { verification, answer_time })));
             }
-            ForeignWork::Measure(scheme) => {
-                let nothing = Password::new(String::new());
-                let parsed = Parsed { scheme, salt: vec![0; SALT], tag: vec![0; scheme.tag_len()] };
-                let mut lent = self.memory.borrow(scheme.memory_kib());
-                // The first takes the memory from the system, which is not what later ones cost.
-                let mut tag = vec![0; scheme.tag_len()];
-                drop(scheme.compute(&mut lent.core, b"", &parsed.salt, &mut tag));
-                self.compute(&mut lent.core, &nothing, &parsed);
-                self.memory.give_back(lent);
-            }
+            ForeignWork::Measure(scheme) => self.measure(scheme),
         }
         self.sink.hashed(waited, started.elapsed());
+    }
+
+    /// Notes the least of what a few hashes take: the first one takes its memory from the system, and any
+    /// may be held up by other work. One alone would hold up every refusal until others follow.
+    fn measure(&self, scheme: Scheme) {
+        const MOST: u32 = 5;
+        const LONG_ENOUGH: Duration = Duration::from_millis(500);
+        let (salt, mut tag) = (vec![0; SALT], vec![0; scheme.tag_len()]);
+        let mut lent = self.memory.borrow(scheme.memory_kib());
+        let began = Instant::now();
+        let mut least = Duration::MAX;
+        for _ in 0..MOST {
+            let started = Instant::now();
+            if scheme.compute(&mut lent.core, b"", &salt, &mut tag).is_ok() {
+                least = least.min(started.elapsed());
+            }
+            if began.elapsed() >= LONG_ENOUGH {
+                break;
+            }
+        }
+        self.memory.give_back(lent);
+        if least < Duration::MAX {
+            self.state.lock().prices.measured(scheme, least);
+        }
     }
 
     fn matches(&self, core: &mut Core, password: &Password, parsed: &Parsed) -> bool {
