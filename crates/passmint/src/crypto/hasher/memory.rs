@@ -75,8 +75,8 @@ impl Memory {
     pub(super) fn give_back(&self, lent: Lent) {
         if lent.units > 0 {
             self.state.lock().kept.push(lent);
+            self.returned.notify_all();
         }
-        self.returned.notify_all();
     }
 
     /// Gives what is not lent back to the system.

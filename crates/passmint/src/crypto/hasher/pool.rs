@@ -259,14 +259,14 @@ impl HashingPool {
     pub fn learn(&self, schemes: &[Scheme]) {
         let mut state = self.shared.state.lock();
         let unmeasured = state.prices.learn(schemes);
-        if schemes.iter().all(|scheme| scheme.memory_kib() == 0) {
-            self.shared.memory.rest();
-        }
         for scheme in unmeasured {
             let work = ForeignWork::Measure(scheme);
             state.foreign.queue.push(OWN_LINE, ForeignJob::new(work, OWN_LINE));
         }
         drop(state);
+        if schemes.iter().all(|scheme| scheme.memory_kib() == 0) {
+            self.shared.memory.rest();
+        }
         self.shared.foreign_arrived.notify_all();
     }
 
@@ -293,23 +293,16 @@ impl HashingPool {
 
     /// Refuses what would be refused now, before any other work is done for it.
     pub fn admit(&self, turn: &Turn) -> Result<(), Overloaded> {
-        let state = self.shared.state.lock();
-        match self.shared.overload(&state, turn) {
-            Some(overloaded) if !self.shared.may_displace(&state, turn) => Err(overloaded),
-            _ => Ok(()),
-        }
+        self.shared.room(&self.shared.state.lock(), turn).map(drop)
     }
 
     fn submit(&self, work: Work, turn: &Turn) -> Result<Claim, Overloaded> {
         let mut state = self.shared.state.lock();
-        if let Some(overloaded) = self.shared.overload(&state, turn) {
-            if !self.shared.may_displace(&state, turn) {
-                return Err(overloaded);
-            }
-            // Whoever has filled the queue makes room for those who have not.
-            if let Some(displaced) = state.own.queue.make_room(turn.network) {
-                displaced.work.refuse(overloaded);
-            }
+        // Whoever has filled the queue makes room for those who have not.
+        if let Some(overloaded) = self.shared.room(&state, turn)?
+            && let Some(displaced) = state.own.queue.make_room(turn.network)
+        {
+            displaced.work.refuse(overloaded);
         }
         let (since, claim) = (Instant::now(), Claim::default());
         let span = tracing::info_span!("hash password", passmint.queue_wait_ms = Empty);
@@ -388,20 +381,20 @@ impl Shared {
         slowest.saturating_mul(halves) / threads.saturating_mul(2)
     }
 
-    /// Whether there is room if the one that has filled the queue makes it: not when it is the imported
-    /// hashes that a job would wait too long for.
-    fn may_displace(&self, state: &State, turn: &Turn) -> bool {
+    /// Whether there is room for another job: at once (`None`), or when one of whoever has filled the queue is
+    /// displaced, with what that one is told. Nobody is displaced where imported hashes are what would take
+    /// too long. What is thought to come just in time often comes too late, and would be refused after a
+    /// long wait: so a part of the time is kept in reserve.
+    fn room(&self, state: &State, turn: &Turn) -> Result<Option<Overloaded>, Overloaded> {
+        let foreign = self.expected_foreign_wait(state, turn.network);
+        let expected = foreign + state.own.expected_wait(self.settings.threads, state.hash_time);
         let longest = turn.max_wait.mul_f64(1.0 - RESERVE);
-        self.expected_foreign_wait(state, turn.network) <= longest
-            && state.own.queue.gives_way(turn.network).is_some()
-    }
-
-    /// Whether a job would wait too long. What is thought to come just in time often comes too late,
-    /// and would be refused after a long wait: so a part of the time is kept in reserve.
-    fn overload(&self, state: &State, turn: &Turn) -> Option<Overloaded> {
-        let expected = self.expected_wait(state, turn.network);
-        let longest = turn.max_wait.mul_f64(1.0 - RESERVE);
-        (expected > longest).then(|| Overloaded { retry_after: expected.saturating_sub(longest) })
+        let overloaded = Overloaded { retry_after: expected.saturating_sub(longest) };
+        if expected <= longest {
+            return Ok(None);
+        }
+        let gives_way = foreign <= longest && state.own.queue.gives_way(turn.network).is_some();
+        if gives_way { Ok(Some(overloaded)) } else { Err(overloaded) }
     }
 }
 

@@ -248,8 +248,8 @@ impl Shared {
         self.sink.hashed(waited, started.elapsed());
     }
 
-    /// Notes the least of what a few hashes take: the first one takes its memory from the system, and any
-    /// may be held up by other work. One alone would hold up every refusal until others follow.
+    /// Notes the least of what a few hashes take: the first one takes its memory from the system, and other
+    /// work may delay any of them. One slow measurement would delay every refusal until more hashes follow.
     fn measure(&self, scheme: Scheme) {
         const MOST: u32 = 5;
         const LONG_ENOUGH: Duration = Duration::from_millis(500);
