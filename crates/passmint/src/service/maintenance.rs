@@ -80,7 +80,8 @@ impl Maintenance {
                 sweep_audit(&parts).await;
             }
         }));
-        loops.spawn(at_once_and_every("prices", LEARN_PRICES, parts(), |parts| async move {
+        round("prices", learn_prices(&self.parts)).await;
+        loops.spawn(every("prices", LEARN_PRICES, parts(), |parts| async move {
             learn_prices(&parts).await;
         }));
         while loops.join_next().await.is_some() {}
@@ -97,26 +98,16 @@ async fn every<T, F>(
     T: Clone + Send + 'static,
     F: Future<Output = ()> + Send,
 {
-    tokio::time::sleep(period).await;
-    at_once_and_every(name, period, subject, work).await;
+    loop {
+        tokio::time::sleep(period).await;
+        round(name, work(subject.clone())).await;
+    }
 }
 
-/// The same, beginning now.
-async fn at_once_and_every<T, F>(
-    name: &'static str,
-    period: Duration,
-    subject: T,
-    work: impl Fn(T) -> F + Send + 'static,
-) where
-    T: Clone + Send + 'static,
-    F: Future<Output = ()> + Send,
-{
-    loop {
-        let round = AssertUnwindSafe(work(subject.clone()));
-        if round.catch_unwind().await.is_err() {
-            tracing::error!(maintenance = name, "a round of maintenance ended in a panic");
-        }
-        tokio::time::sleep(period).await;
+/// Does `work` once. A panic ends it and is logged.
+async fn round(name: &'static str, work: impl Future<Output = ()>) {
+    if AssertUnwindSafe(work).catch_unwind().await.is_err() {
+        tracing::error!(maintenance = name, "a round of maintenance ended in a panic");
     }
 }
 
