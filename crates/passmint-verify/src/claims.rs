@@ -4,8 +4,9 @@ use serde_json::Value;
 
 /// The claims of a verified access token (RFC 7519 section 4; Passmint contract section 5).
 ///
-/// A token that another service's key signed says who it is for, from when and until when, and nothing else counts: [`Claims::foreign`] is true, the session `None`, the numbers 0,
-/// names and roles empty, whatever stands in it.
+/// A token that another service's key signed says who it is for, from when and until when, and nothing
+/// else counts: [`Claims::foreign`] is true, the session `None`, the numbers 0, names and roles empty,
+/// whatever stands in it.
 #[derive(Clone, Debug)]
 pub struct Claims {
     /// The payload as it was signed: a JSON object.

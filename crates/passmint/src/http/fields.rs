@@ -36,6 +36,12 @@ pub(super) enum Value {
     Other,
 }
 
+impl Value {
+    fn text(text: String) -> Self {
+        Self::Text(Zeroizing::new(text))
+    }
+}
+
 /// The fields of one body. They may be secrets, so there is no `Debug`, and texts are wiped when dropped.
 /// (What the HTTP library read from the socket is not: it goes back to the allocator as it is.)
 pub(super) struct Fields(pub(super) Vec<(String, Value)>);
@@ -202,10 +208,10 @@ fn json_value(raw: &str) -> Result<Value, ApiError> {
     let fault = |_| ApiError::Malformed("JSON parse error: a text is not valid Unicode.".into());
     let digits = raw.strip_prefix('-').unwrap_or(raw);
     Ok(match raw.as_bytes().first() {
-        Some(b'"') => Value::Text(Zeroizing::new(serde_json::from_str(raw).map_err(fault)?)),
+        Some(b'"') => Value::text(serde_json::from_str(raw).map_err(fault)?),
         Some(b'n') => Value::Null,
         Some(_) if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => {
-            Value::Text(Zeroizing::new(raw.to_owned()))
+            Value::text(raw.to_owned())
         }
         _ => Value::Other,
     })
@@ -217,7 +223,7 @@ fn parse_form(body: &[u8]) -> Result<Vec<(String, Value)>, ApiError> {
         .filter(|pair| !pair.is_empty())
         .map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            Ok((form_text(name)?, Value::Text(Zeroizing::new(form_text(value)?))))
+            Ok((form_text(name)?, Value::text(form_text(value)?)))
         })
         .collect()
 }
@@ -248,11 +254,7 @@ async fn parse_multipart(
             name.ok_or_else(|| malformed("Multipart form parse error: a part has no name."))?;
         let is_file = part.file_name().is_some();
         let bytes = part.bytes().await.map_err(|_| malformed(broken))?;
-        let value = if is_file {
-            Value::Other
-        } else {
-            Value::Text(Zeroizing::new(utf8(&bytes)?.to_owned()))
-        };
+        let value = if is_file { Value::Other } else { Value::text(utf8(&bytes)?.to_owned()) };
         fields.push((name, value));
     }
     Ok(fields)
@@ -285,7 +287,7 @@ mod tests {
             panic!("refused");
         };
         let of = |name: &str| fields.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone());
-        let text = |text: &str| Some(Value::Text(Zeroizing::new(text.to_owned())));
+        let text = |text: &str| Some(Value::text(text.to_owned()));
         assert!(of("a") == text("-7"));
         assert!(of("b") == text("12345678901234567890123"));
         for other in ["c", "d", "e"] {

@@ -57,9 +57,7 @@ impl Route {
         let verifies = matches!(self.class, RouteClass::TokenVerify | RouteClass::ForwardAuth);
         !verifies && !method.is_safe()
     }
-}
 
-impl Route {
     /// Whether its answers are lists: a page of a hundred sessions takes some 70 KiB at most. All others
     /// are short.
     pub(super) fn answers_lists(self) -> bool {

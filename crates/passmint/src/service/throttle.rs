@@ -111,9 +111,8 @@ impl Parts {
         admitted.inspect_err(|throttled| self.metrics.throttled(Door::Change, throttled.rule))
     }
 
-    /// Lets a password be checked, or not. Waits for attempts of the
-    /// same account that are under way where the answer depends on them, until `login.max_wait` is
-    /// over.
+    /// Lets a password be checked, or not. Waits for attempts of the same account that are under way where
+    /// the answer depends on them, until `login.max_wait` is over.
     pub async fn admit_password(
         &self,
         attempted: Attempted<'_>,

@@ -261,7 +261,7 @@ fn service(
         };
         let (router, requests) = (router.clone(), Arc::clone(&requests));
         async move {
-            // One socket tells nothing of its streams: who takes no long answers gets no more of them.
+            // A client that leaves long answers untaken gets no further ones: they would fill the memory.
             let room = if http2 && Route::of(parts.uri.path()).answers_lists() {
                 requests.room_for_list().await
             } else {

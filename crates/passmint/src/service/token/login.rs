@@ -237,8 +237,8 @@ impl TokenService {
         pair
     }
 
-    /// Writes a refused login down, unless they are too many: then it is counted. A name that is nobody's may be a mistyped password: of those only
-    /// a keyed digest is kept.
+    /// Writes a refused login down, or counts it where there are too many. A name that is nobody's may be a
+    /// mistyped password: of those only a keyed digest is kept.
     fn note_refusal(&self, name: &Username, refusal: &Refusal, waits_until: Option<Timestamp>) {
         let parts = &self.parts;
         let by = parts.by(Actor::Nobody);

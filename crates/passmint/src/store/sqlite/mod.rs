@@ -137,14 +137,12 @@ impl SqliteStore {
         let version = version(&connection).map_err(wrap)?;
         let quick_check =
             connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(wrap)?;
-        let seal_check =
-            if version == 0 { None } else { key::seal_check(&connection).map_err(wrap)? };
-        let issued_until = if version == 0 {
-            None
+        let (seal_check, issued_until) = if version == 0 {
+            (None, None)
         } else {
-            writer::number(&connection, "issued_until").map_err(wrap)?
+            let issued_until = writer::number(&connection, "issued_until").map_err(wrap)?;
+            (key::seal_check(&connection).map_err(wrap)?, issued_until.map(Timestamp::from_micros))
         };
-        let issued_until = issued_until.map(Timestamp::from_micros);
         Ok(Examined { version, quick_check, seal_check, issued_until })
     }
 
