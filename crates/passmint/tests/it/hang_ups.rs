@@ -107,7 +107,7 @@ fn audited(server: &Server, event: &str) -> usize {
 /// how many there will be is not known.
 fn settled(count: impl Fn() -> u64) -> u64 {
     let mut last = (count(), Instant::now());
-    while last.1.elapsed() < Duration::from_millis(800) {
+    while last.1.elapsed() < Duration::from_secs(3) {
         let now = count();
         if now != last.0 {
             last = (now, Instant::now());
