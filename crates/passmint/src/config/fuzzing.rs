@@ -1,5 +1,5 @@
-//! What the fuzz targets (`fuzz/`) reach of this room: settings from texts, without a disk and
-//! without the real environment. Only with the feature `fuzzing`; nothing of the server calls it.
+//! What the fuzz checks (`passmint-fuzz-checks`) reach of this module: settings from texts, without a disk and
+//! without the real environment. Nothing of the server calls it.
 
 use std::path::Path;
 

@@ -4,7 +4,6 @@
 //! are reported at once, each with its place. This is the only room that reads the environment.
 //! One file per section; each section is a plain struct that the rest of the house reads.
 
-#[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
 mod reader;

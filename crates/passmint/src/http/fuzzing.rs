@@ -1,5 +1,5 @@
-//! What the fuzz targets (`fuzz/`) reach of this room, in plain types: its parsers are private to it.
-//! Only with the feature `fuzzing`; nothing of the server calls it.
+//! What the fuzz checks (`passmint-fuzz-checks`) reach of this module, in plain types: its parsers are private
+//! to it. Nothing of the server calls it.
 
 use std::net::IpAddr;
 

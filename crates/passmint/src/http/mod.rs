@@ -11,7 +11,6 @@ pub mod error;
 mod extract;
 mod fields;
 mod forward_auth;
-#[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
 pub(crate) mod health;

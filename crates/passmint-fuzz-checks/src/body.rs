@@ -6,7 +6,7 @@ use passmint::http::error::FieldFault;
 use passmint::http::fuzzing::{self, Body, Field, HeaderValue, MAX_BODY_BYTES};
 
 use crate::SECRET;
-use crate::json::{Json, all_different};
+use crate::json_tree::{Json, all_different};
 
 pub const JSON: &str = "application/json";
 pub const FORM: &str = "application/x-www-form-urlencoded";
