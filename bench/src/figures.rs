@@ -10,8 +10,9 @@ use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 
 use crate::load::Window;
+use crate::machine::Machine;
 use crate::measure::Site;
-use crate::report::{self, Bound, Measured, Row};
+use crate::report::{self, Bound, Check, Fault, Measured, Row};
 use crate::server::Installation;
 
 /// Time before each measured window: threads, caches and connections settle.
@@ -37,8 +38,8 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u8).range(1..))]
     sessions_each: u8,
     /// Exit with 1 when a bound is missed.
-    #[arg(long)]
-    check: bool,
+    #[arg(long, value_enum, num_args = 0..=1, default_missing_value = "all", value_name = "WHICH")]
+    check: Option<Check>,
     /// Only these figures.
     #[arg(long, value_enum, num_args = 1.., value_name = "NAME")]
     only: Vec<Figure>,
@@ -107,23 +108,20 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         window: Window { warm_up: WARM_UP, measured: Duration::from_secs(options.seconds.into()) },
         idle: Duration::from_secs(options.idle_seconds.into()),
     };
-    eprintln!("{}", machine());
+    let machine = Machine::start()?;
     site.prepare()?;
     let chosen = Figure::value_variants()
         .iter()
         .filter(|figure| options.only.is_empty() || options.only.contains(figure));
     let rows: Vec<_> = chosen.map(|figure| take(*figure, &site)).collect();
-    print!("{}", report::markdown(&rows));
     folder.close().context("cannot remove the temporary data")?;
-    let failed = rows.iter().any(|row| row.faults().next().is_some());
-    let missed = rows.iter().any(|row| !row.is_met());
-    Ok(ExitCode::from(u8::from(failed || (options.check && missed))))
+    report::conclude(&rows, &machine, options.check)
 }
 
 fn take(figure: Figure, site: &Site<'_>) -> Row {
     eprintln!("{}", figure.title());
     let measured = figure.take(site).unwrap_or_else(|error| Measured {
-        faults: vec![format!("{error:#}")],
+        faults: vec![Fault::Wrong(format!("{error:#}"))],
         ..Measured::default()
     });
     let row = Row { title: figure.title().to_owned(), bound: figure.bound(), measured };
@@ -139,18 +137,4 @@ pub(crate) fn server_binary(given: Option<&Path>) -> Result<PathBuf> {
         Some(path) => Ok(path.to_owned()),
         None => Ok(env::current_exe()?.with_file_name("passmint")),
     }
-}
-
-/// The processor and how busy it is before the start: a loaded machine explains a poor figure.
-pub(crate) fn machine() -> String {
-    let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let models: Vec<_> = cpus
-        .lines()
-        .filter_map(|line| line.strip_prefix("model name")?.split_once(": "))
-        .map(|(_, model)| model)
-        .collect();
-    let model = models.first().copied().unwrap_or("unknown processor");
-    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load = load.split(' ').next().unwrap_or_default();
-    format!("{} x {model}, load average {load}", models.len())
 }

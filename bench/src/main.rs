@@ -15,6 +15,7 @@ mod bare_writer;
 mod figures;
 mod http;
 mod load;
+mod machine;
 mod measure;
 mod process;
 mod report;

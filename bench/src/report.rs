@@ -1,8 +1,13 @@
 //! What a figure is made of, what it promises, and the Markdown tables that say so.
 
 use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::ValueEnum;
 
 use crate::load::Outcome;
+use crate::machine::Machine;
 
 /// What a figure promises.
 #[derive(Clone, Copy, Debug)]
@@ -13,8 +18,10 @@ pub(crate) enum Bound {
     Seconds(f64),
     /// At most so many MiB.
     Mebibytes(f64),
-    /// At least so many percent of the bare part, or of all.
+    /// At least so many percent of the bare part, or of what the machine can do.
     Percent(f64),
+    /// At least so many percent of all, however slow the machine is.
+    OfAll(f64),
     /// At most so many percent of what is usual.
     MostPercent(f64),
     /// At least so many times as much.
@@ -34,8 +41,13 @@ impl Bound {
             | Self::MostPercent(limit)
             | Self::Count(limit)
             | Self::Share(limit) => value <= limit,
-            Self::Percent(limit) | Self::Times(limit) => value >= limit,
+            Self::Percent(limit) | Self::OfAll(limit) | Self::Times(limit) => value >= limit,
         }
+    }
+
+    /// Whether it holds on a busy machine too: no time and no rate.
+    pub(crate) fn is_fact(self) -> bool {
+        matches!(self, Self::Mebibytes(_) | Self::OfAll(_) | Self::Count(_))
     }
 
     fn relation(self) -> String {
@@ -43,7 +55,7 @@ impl Bound {
             Self::Milliseconds(limit) => format!("≤ {limit} ms"),
             Self::Seconds(limit) => format!("≤ {limit} s"),
             Self::Mebibytes(limit) => format!("≤ {limit} MiB"),
-            Self::Percent(limit) => format!("≥ {limit} %"),
+            Self::Percent(limit) | Self::OfAll(limit) => format!("≥ {limit} %"),
             Self::MostPercent(limit) => format!("≤ {limit} %"),
             Self::Times(limit) => format!("≥ {limit} times"),
             Self::Count(limit) | Self::Share(limit) => format!("≤ {limit}"),
@@ -57,11 +69,36 @@ impl Bound {
             Self::Milliseconds(_) => format!("{value:.1} ms"),
             Self::Seconds(_) => format!("{value:.2} s"),
             Self::Mebibytes(_) => format!("{value:.1} MiB"),
-            Self::Percent(_) | Self::MostPercent(_) => format!("{value:.1} %"),
+            Self::Percent(_) | Self::OfAll(_) | Self::MostPercent(_) => format!("{value:.1} %"),
             Self::Times(_) => format!("{value:.1} times"),
             Self::Count(_) => format!("{value:.0}"),
             Self::Share(_) => format!("{value:.3}"),
         }
+    }
+}
+
+/// Which bounds decide whether a run fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Check {
+    /// All of them.
+    All,
+    /// Those that hold on a busy machine too: counts and memory, no times and no rates.
+    Facts,
+}
+
+/// Why a figure counts for nothing, whatever its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// The server did what it must not.
+    Wrong(String),
+    /// There was no such load: the machine is too slow or too busy for it.
+    Weak(String),
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (Self::Wrong(text) | Self::Weak(text)) = self;
+        f.write_str(text)
     }
 }
 
@@ -81,7 +118,7 @@ pub(crate) struct Measured {
     /// The pairs behind them, where there are any.
     pub(crate) pairs: Vec<Pair>,
     /// Why the figure counts for nothing, whatever the samples say.
-    pub(crate) faults: Vec<String>,
+    pub(crate) faults: Vec<Fault>,
 }
 
 impl Measured {
@@ -95,7 +132,7 @@ impl Measured {
     /// Notes the errors of a run.
     pub(crate) fn check(&mut self, outcome: &Outcome) {
         if let Some(first) = &outcome.first_error {
-            self.faults.push(format!("{} errors, first: {first}", outcome.errors));
+            self.faults.push(Fault::Wrong(format!("{} errors, first: {first}", outcome.errors)));
         }
     }
 }
@@ -112,24 +149,37 @@ pub(crate) struct Row {
 
 impl Row {
     /// A figure of one value; `None`, or one that is no number, is a fault.
-    pub(crate) fn of(title: String, bound: Bound, value: Option<f64>, faults: &[String]) -> Self {
+    pub(crate) fn of(title: String, bound: Bound, value: Option<f64>, faults: &[Fault]) -> Self {
         let mut measured = Measured { faults: faults.to_vec(), ..Measured::default() };
         match value.filter(|value| value.is_finite()) {
             Some(value) => measured.samples.push(value),
-            None => measured.faults.push("nothing was measured".to_owned()),
+            None => measured.faults.push(Fault::Wrong("nothing was measured".to_owned())),
         }
         Self { title, bound, measured }
     }
 
     /// Whether the promise is kept, by a run without faults.
     pub(crate) fn is_met(&self) -> bool {
-        self.measured.faults.is_empty()
-            && median(&self.measured.samples).is_some_and(|value| self.bound.is_met_by(value))
+        self.measured.faults.is_empty() && self.is_within_bound()
     }
 
-    /// The faults, each once.
-    pub(crate) fn faults(&self) -> impl Iterator<Item = &str> {
-        self.measured.faults.iter().map(String::as_str)
+    fn is_within_bound(&self) -> bool {
+        median(&self.measured.samples).is_some_and(|value| self.bound.is_met_by(value))
+    }
+
+    /// Whether a run with this row fails. Faults fail it whether anything is checked or not.
+    fn fails(&self, check: Option<Check>) -> bool {
+        let wrong = self.measured.faults.iter().any(|fault| matches!(fault, Fault::Wrong(_)));
+        match check {
+            Some(Check::All) => !self.is_met(),
+            Some(Check::Facts) => wrong || (self.bound.is_fact() && !self.is_within_bound()),
+            None => !self.measured.faults.is_empty(),
+        }
+    }
+
+    /// The faults, in the order they were found.
+    pub(crate) fn faults(&self) -> impl Iterator<Item = &Fault> {
+        self.measured.faults.iter()
     }
 
     fn markdown(&self) -> String {
@@ -153,8 +203,14 @@ impl Row {
     }
 }
 
+/// Prints the table and how busy the machine was; the exit code of the run.
+pub(crate) fn conclude(rows: &[Row], machine: &Machine, check: Option<Check>) -> Result<ExitCode> {
+    println!("{}\n{}", markdown(rows), machine.note()?);
+    Ok(ExitCode::from(u8::from(rows.iter().any(|row| row.fails(check)))))
+}
+
 /// The table of figures, and below it the rates and latencies behind the ratios.
-pub(crate) fn markdown(rows: &[Row]) -> String {
+fn markdown(rows: &[Row]) -> String {
     let mut text = "| figure | bound | measured | min to max | verdict |\n".to_owned();
     text.push_str("|---|---|---|---|---|\n");
     text.extend(rows.iter().map(Row::markdown));
@@ -228,12 +284,34 @@ mod tests {
         for value in [None, Some(f64::NAN), Some(f64::INFINITY)] {
             let row = Row::of("x".to_owned(), Bound::Count(0.0), value, &[]);
             assert!(!row.is_met());
-            assert_eq!(row.faults().collect::<Vec<_>>(), ["nothing was measured"]);
+            let fault = Fault::Wrong("nothing was measured".to_owned());
+            assert_eq!(row.faults().collect::<Vec<_>>(), [&fault]);
             assert!(markdown(&[row]).contains("| x | ≤ 0 | - | - | **failed** |"));
         }
         assert!(Row::of("x".to_owned(), Bound::Count(0.0), Some(0.0), &[]).is_met());
-        let fault = ["status 500".to_owned()];
+        let fault = [Fault::Wrong("status 500".to_owned())];
         assert!(!Row::of("x".to_owned(), Bound::Count(0.0), Some(0.0), &fault).is_met());
+    }
+
+    #[test]
+    fn a_busy_machine_fails_no_fact() {
+        let weak = [Fault::Weak("only 3 of 4 requests could be sent".to_owned())];
+        let wrong = [Fault::Wrong("status 500".to_owned())];
+        let fails = |bound, value, faults: &[Fault]| {
+            let row = Row::of("x".to_owned(), bound, Some(value), faults);
+            [Some(Check::All), Some(Check::Facts), None].map(|check| row.fails(check))
+        };
+        let slow = Bound::Milliseconds(10.0);
+        assert_eq!(fails(slow, 10.0, &[]), [false, false, false]);
+        assert_eq!(fails(slow, 11.0, &[]), [true, false, false]);
+        assert_eq!(fails(slow, 10.0, &weak), [true, false, true]);
+        assert_eq!(fails(slow, 10.0, &wrong), [true, true, true]);
+        for (fact, value) in
+            [(Bound::Count(0.0), 1.0), (Bound::Mebibytes(4.0), 5.0), (Bound::OfAll(99.0), 98.0)]
+        {
+            assert_eq!(fails(fact, value, &[]), [true, true, false], "{fact:?}");
+        }
+        assert_eq!(fails(Bound::Percent(99.0), 98.0, &[]), [true, false, false]);
     }
 
     #[test]

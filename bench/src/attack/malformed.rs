@@ -15,7 +15,7 @@ use super::ground::{self, ANY_NUMBER_OF_REQUESTS};
 use crate::http;
 use crate::load::{self, Window};
 use crate::measure::mebibytes;
-use crate::report::{Bound, Row, as_f64};
+use crate::report::{Bound, Fault, Row, as_f64};
 use crate::script::Round;
 use crate::server::Server;
 
@@ -155,14 +155,15 @@ fn send_all(address: SocketAddr, count: u32, tokens: &Tokens) -> Result<Heard> {
 fn rows(count: u32, heard: &Heard, growth: f64, panics: &[String], alive: &Result<()>) -> Vec<Row> {
     let mut faults = Vec::new();
     if let Some(first) = &heard.first_fault {
-        faults.push(format!("{} faults, first: {first}", heard.faults));
+        faults.push(Fault::Wrong(format!("{} faults, first: {first}", heard.faults)));
     }
     if let Err(error) = alive {
-        faults.push(format!("{error:#}"));
+        faults.push(Fault::Wrong(format!("{error:#}")));
     }
     let answered = heard.answered();
     if answered * 100 < u64::from(count) * ANSWERED_PERCENT {
-        faults.push(format!("only {answered} of {count} requests were answered"));
+        let text = format!("only {answered} of {count} requests were answered");
+        faults.push(Fault::Wrong(text));
     }
     let failures = f64::from(u32::try_from(heard.failures).unwrap_or(u32::MAX));
     let row = |what: &str, bound, value| {

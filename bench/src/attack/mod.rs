@@ -32,9 +32,10 @@ use clap::{Args, ValueEnum};
 
 use self::flood::Flood;
 use self::ground::Ground;
-use crate::figures::{machine, server_binary};
+use crate::figures::server_binary;
 use crate::load::Window;
-use crate::report::{self, Bound, Row};
+use crate::machine::Machine;
+use crate::report::{self, Bound, Check, Fault, Row};
 
 /// What to attack with, and how.
 #[derive(Args)]
@@ -42,12 +43,12 @@ pub(crate) struct Options {
     /// The server binary [default: `passmint` beside this program].
     #[arg(long)]
     server: Option<PathBuf>,
-    /// A small part of every attack, for the tests: some two and a half minutes in all.
+    /// A small part of every attack, for the tests: some two minutes in all.
     #[arg(long)]
     short: bool,
     /// Exit with 1 when a bound is missed.
-    #[arg(long)]
-    check: bool,
+    #[arg(long, value_enum, num_args = 0..=1, default_missing_value = "all", value_name = "WHICH")]
+    check: Option<Check>,
     /// Only these figures.
     #[arg(long, value_enum, num_args = 1.., value_name = "NAME")]
     only: Vec<Figure>,
@@ -220,18 +221,15 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         ground: Ground { binary: &binary, folder: folder.path() },
         scale: if options.short { &SHORT } else { &LONG },
     };
-    eprintln!("{}", machine());
+    let machine = Machine::start()?;
     let chosen: Vec<_> = Figure::value_variants()
         .iter()
         .copied()
         .filter(|figure| options.only.is_empty() || options.only.contains(figure))
         .collect();
     let rows: Vec<_> = chosen.iter().flat_map(|figure| take(&site, *figure, &chosen)).collect();
-    print!("{}", report::markdown(&rows));
     folder.close().context("cannot remove the temporary data")?;
-    let failed = rows.iter().any(|row| row.faults().next().is_some());
-    let missed = rows.iter().any(|row| !row.is_met());
-    Ok(ExitCode::from(u8::from(failed || (options.check && missed))))
+    report::conclude(&rows, &machine, options.check)
 }
 
 fn take(site: &Site<'_>, figure: Figure, chosen: &[Figure]) -> Vec<Row> {
@@ -239,7 +237,7 @@ fn take(site: &Site<'_>, figure: Figure, chosen: &[Figure]) -> Vec<Row> {
     eprintln!("{name}");
     let rows = site.take(figure, chosen).unwrap_or_else(|error| {
         let title = format!("{name}: could not be taken");
-        vec![Row::of(title, Bound::Count(0.0), None, &[format!("{error:#}")])]
+        vec![Row::of(title, Bound::Count(0.0), None, &[Fault::Wrong(format!("{error:#}"))])]
     });
     let mut faults: Vec<_> = rows.iter().flat_map(Row::faults).collect();
     faults.dedup();

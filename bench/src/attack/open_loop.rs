@@ -360,7 +360,7 @@ mod tests {
         let tally = load(server("HTTP/1.1 200 X\r\ncontent-length: 0\r\n\r\n", slow), 40.0, 1);
         // Due every 25 ms and answered every 50: the last one sent was due long before.
         assert!(tally.latency(&[200], 100).unwrap() > 120.0, "{tally}");
-        assert!(tally.faults()[0].contains("could be sent"), "{:?}", tally.faults());
+        assert!(tally.faults()[0].to_string().contains("could be sent"), "{:?}", tally.faults());
     }
 
     #[test]
@@ -377,7 +377,11 @@ mod tests {
     fn an_unexpected_answer_is_an_error() {
         let tally =
             load(server("HTTP/1.1 500 X\r\ncontent-length: 0\r\n\r\n", Duration::ZERO), 50.0, 8);
-        assert!(tally.faults()[0].contains("first: status 500"), "{:?}", tally.faults());
+        assert!(
+            tally.faults()[0].to_string().contains("first: status 500"),
+            "{:?}",
+            tally.faults()
+        );
         assert_eq!(tally.count(&[200]), 0);
     }
 }

@@ -12,7 +12,7 @@ use super::Site;
 use super::client::Client;
 use super::ground::{self, ANY_NUMBER_OF_REQUESTS, HOME, LoginRequest};
 use crate::measure::PASSWORD;
-use crate::report::{Bound, Row, as_f64};
+use crate::report::{Bound, Fault, Row, as_f64};
 use crate::script::{RefreshChain, Script};
 use crate::server::{Installation, Server};
 
@@ -71,7 +71,8 @@ pub(crate) fn take(site: &Site<'_>) -> Result<Vec<Row>> {
 fn rows(fates: &[Fate], ends: &[f64]) -> Vec<Row> {
     let mut faults = Vec::new();
     if let Some(fate) = fates.iter().find(|fate| fate.answered < LEAST_ANSWERS) {
-        faults.push(format!("only {} answers in a run: that was no load", fate.answered));
+        let text = format!("only {} answers in a run: that was no load", fate.answered);
+        faults.push(Fault::Weak(text));
     }
     let failed: Vec<_> = fates.iter().flat_map(|fate| &fate.failed).collect();
     if let Some(first) = failed.first() {

@@ -18,7 +18,7 @@ use super::tally::Tally;
 use crate::http;
 use crate::load::Window;
 use crate::measure::LOGIN_PATH;
-use crate::report::{Bound, Row, as_f64};
+use crate::report::{Bound, Fault, Row, as_f64};
 
 /// Each must be cut this long after its start.
 const LIMIT: Duration = Duration::from_secs(15);
@@ -251,7 +251,8 @@ fn rows(slow: &[Slow], others: &Tally) -> Result<Vec<Row>> {
     let mut faults = Vec::new();
     let early = cuts.iter().filter(|cut| **cut < TOO_EARLY).count();
     if early * 10 > cuts.len() {
-        faults.push(format!("{early} of {} connections were refused at once", cuts.len()));
+        let text = format!("{early} of {} connections were refused at once", cuts.len());
+        faults.push(Fault::Wrong(text));
     }
     let limit = LIMIT.as_secs_f64();
     let held = as_f64(cuts.iter().filter(|cut| **cut > LIMIT).count());

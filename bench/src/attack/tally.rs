@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::client;
 use super::statistics::percentile;
 use crate::load::Window;
-use crate::report::as_f64;
+use crate::report::{Fault, as_f64};
 
 /// A request that left later than this after it was due is counted as late. Its latency counts
 /// from when it was due all the same.
@@ -134,14 +134,16 @@ impl Tally {
     }
 
     /// Why this stream proves nothing, if so.
-    pub(crate) fn faults(&self) -> Vec<String> {
+    pub(crate) fn faults(&self) -> Vec<Fault> {
         let mut faults = Vec::new();
         if let Some(first) = &self.first_error {
-            faults.push(format!("{}: {} errors, first: {first}", self.title, self.errors));
+            let Self { title, errors, .. } = self;
+            faults.push(Fault::Wrong(format!("{title}: {errors} errors, first: {first}")));
         }
         if self.sent * 100 < self.planned * SENT || self.planned == 0 {
             let Self { title, sent, planned, .. } = self;
-            faults.push(format!("{title}: only {sent} of {planned} requests could be sent"));
+            let text = format!("{title}: only {sent} of {planned} requests could be sent");
+            faults.push(if *sent == 0 { Fault::Wrong(text) } else { Fault::Weak(text) });
         }
         faults
     }
@@ -203,14 +205,18 @@ mod tests {
     fn what_proves_nothing_is_a_fault() {
         let start = Instant::now();
         let mut tally = Tally::new("x", &[200], start, WINDOW);
-        assert_eq!(tally.faults(), ["x: only 0 of 0 requests could be sent"]);
+        let nothing = Fault::Wrong("x: only 0 of 0 requests could be sent".to_owned());
+        assert_eq!(tally.faults(), [nothing]);
         tally.plan(100);
         (0..94).for_each(|_| tally.sent(start, start + SECOND));
         tally.answered(500, b"", start, start);
         tally.error("broken".to_owned());
         assert_eq!(
             tally.faults(),
-            ["x: 2 errors, first: status 500", "x: only 94 of 100 requests could be sent"]
+            [
+                Fault::Wrong("x: 2 errors, first: status 500".to_owned()),
+                Fault::Weak("x: only 94 of 100 requests could be sent".to_owned())
+            ]
         );
         assert!(tally.to_string().starts_with("x: 94 of 100 sent, 94 late, 2 errors"), "{tally}");
         assert_eq!(tally.latency(&[200], 99), None);

@@ -12,7 +12,7 @@ use super::open_loop::{self, InTurn, Stream};
 use super::tally::Tally;
 use crate::load::Window;
 use crate::measure::PASSWORD;
-use crate::report::{Bound, Row, as_f64};
+use crate::report::{Bound, Fault, Row, as_f64};
 
 /// Guesses a second: a thousand a minute.
 const GUESSES: f64 = 1_000.0 / 60.0;
@@ -68,7 +68,7 @@ pub(crate) fn take(site: &Site<'_>) -> Result<Vec<Row>> {
 fn rows(guesses: &Tally, logins: &Tally) -> Vec<Row> {
     let mut faults = [guesses.faults(), logins.faults()].concat();
     if guesses.count(TRIED) == 0 {
-        faults.push("no guess was tried: nobody attacked".to_owned());
+        faults.push(Fault::Wrong("no guess was tried: nobody attacked".to_owned()));
     }
     let success = 100.0 * as_f64(logins.count(GRANTED)) / as_f64(logins.planned());
     let tried = as_f64(guesses.count(TRIED));
@@ -76,7 +76,7 @@ fn rows(guesses: &Tally, logins: &Tally) -> Vec<Row> {
     vec![
         Row::of(
             "victim: own logins from a known network".to_owned(),
-            Bound::Percent(99.0),
+            Bound::OfAll(99.0),
             Some(success),
             &faults,
         ),
