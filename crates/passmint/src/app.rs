@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{RwLock, watch};
 use tokio_util::task::TaskTracker;
 
-use crate::admin::{self, AllowedHosts};
+use crate::admin::{self, AllowedHosts, DemoClock};
 use crate::clock::{Clock, TurnableClock};
 use crate::config::Config;
 use crate::crypto::hasher::{Argon2Params, HashSink, HashingPool, PoolSettings};
@@ -258,11 +258,13 @@ impl Server {
         let config = self.services.settings.load_full();
         let hosts = AllowedHosts::new(self.admin.local_addr()?.ip(), &config.server.admin_hosts);
         let public = router::public(state.clone());
-        let admin = admin::router(state, self.services.clone(), hosts, self.clock);
         let (parts, keys) = (Arc::clone(&self.services.parts), self.services.keys.clone());
+        let maintenance = Arc::new(Maintenance::new(Arc::clone(&parts), keys));
+        let clock = self.clock.map(|clock| DemoClock::new(clock, Arc::clone(&maintenance)));
+        let admin = admin::router(state, self.services.clone(), hosts, clock);
         let version = env!("CARGO_PKG_VERSION");
         parts.note(By::SERVER, AuditEvent::new(AuditKind::ServerStarted).with("version", version));
-        let maintenance = tokio::spawn(Maintenance::new(parts, keys).run());
+        let maintenance = tokio::spawn(async move { maintenance.run().await });
         let health = Arc::clone(&self.health);
         let mut stopping = stop.clone();
         let drain = tokio::spawn(async move {

@@ -5,19 +5,17 @@ mod demo;
 mod host;
 mod metrics;
 
-use std::sync::Arc;
-
 use axum::body::Bytes;
 use axum::http::HeaderMap;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 
-use crate::clock::TurnableClock;
 use crate::http::health::{healthz, readyz};
 use crate::http::router::Routes;
 use crate::http::{Enveloped, PublicState};
 use crate::service::Services;
 
+pub use demo::DemoClock;
 pub use host::AllowedHosts;
 
 /// The admin listener's router. `clock` is there in a demo with `--clock`.
@@ -25,7 +23,7 @@ pub fn router(
     state: PublicState,
     services: Services,
     hosts: AllowedHosts,
-    clock: Option<Arc<TurnableClock>>,
+    clock: Option<DemoClock>,
 ) -> Enveloped {
     let scrape = get(async move |headers: HeaderMap| metrics::scrape(&services, &headers));
     let mut routes = Routes::default()
@@ -33,9 +31,8 @@ pub fn router(
         .plain("/healthz", "GET, HEAD, OPTIONS", get(healthz))
         .plain("/readyz", "GET, HEAD, OPTIONS", get(readyz));
     if let Some(clock) = clock {
-        let turn = post(async move |headers: HeaderMap, body: Bytes| {
-            demo::turn_clock(&clock, &headers, &body)
-        });
+        let turn =
+            post(async move |headers: HeaderMap, body: Bytes| clock.turn(&headers, &body).await);
         routes = routes.plain("/demo/clock", "POST, OPTIONS", turn);
     }
     routes.guarded(|routes| routes.layer(from_fn_with_state(hosts, host::check))).finish(state)

@@ -45,8 +45,17 @@ impl Maintenance {
         Self { parts, keys }
     }
 
+    /// Does at once what goes by the clock: for a demo whose clock has been turned.
+    pub async fn catch_up(&self) {
+        self.parts.watch_clock();
+        round("keys", look_after(&self.keys)).await;
+        round("revocations", sweep_revocations(&self.parts)).await;
+        round("sessions", sweep_sessions(&self.parts, None)).await;
+        round("records", sweep_records(&self.parts)).await;
+    }
+
     /// Never returns. What fails is logged and tried again in the next round.
-    pub async fn run(self) {
+    pub async fn run(&self) {
         let mut loops = JoinSet::new();
         let parts = || Arc::clone(&self.parts);
         loops.spawn(every("clock", SECOND, parts(), |parts| async move { parts.watch_clock() }));
@@ -61,24 +70,16 @@ impl Maintenance {
         loops.spawn(every("refusals", MINUTE, parts(), |parts| async move {
             parts.note_folded_refusals();
         }));
-        loops.spawn(every("keys", ROUND, self.keys, |keys| async move {
-            if let Err(error) = keys.tick().await {
-                tracing::error!(%error, "the keys could not be looked after");
-            }
-        }));
+        let keys = self.keys.clone();
+        loops.spawn(every("keys", ROUND, keys, |keys| async move { look_after(&keys).await }));
         loops.spawn(every("revocations", ROUND, parts(), |parts| async move {
             sweep_revocations(&parts).await;
         }));
         loops.spawn(every("sessions", ROUND, parts(), |parts| async move {
-            if let Err(error) = walk_sessions(&parts, Some(PAUSE)).await {
-                tracing::warn!(%error, "sessions could not be swept");
-            }
+            sweep_sessions(&parts, Some(PAUSE)).await;
         }));
         loops.spawn(every("records", ROUND, parts(), |parts| async move {
-            if parts.clock_guard.lock().may_destroy() {
-                parts.forget_throttles().await;
-                sweep_audit(&parts).await;
-            }
+            sweep_records(&parts).await;
         }));
         round("prices", learn_prices(&self.parts)).await;
         loops.spawn(every("prices", LEARN_PRICES, parts(), |parts| async move {
@@ -134,6 +135,27 @@ impl Parts {
                 );
             }
         }
+    }
+}
+
+/// Keys move on to their next state.
+async fn look_after(keys: &KeyService) {
+    if let Err(error) = keys.tick().await {
+        tracing::error!(%error, "the keys could not be looked after");
+    }
+}
+
+async fn sweep_sessions(parts: &Parts, pause: Option<Duration>) {
+    if let Err(error) = walk_sessions(parts, pause).await {
+        tracing::warn!(%error, "sessions could not be swept");
+    }
+}
+
+/// Throttles and audit records that are old enough.
+async fn sweep_records(parts: &Parts) {
+    if parts.clock_guard.lock().may_destroy() {
+        parts.forget_throttles().await;
+        sweep_audit(parts).await;
     }
 }
 
