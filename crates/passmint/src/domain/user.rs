@@ -62,6 +62,16 @@ impl ImportedId {
     }
 }
 
+/// As it was written.
+impl fmt::Display for ImportedId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Text(text) => f.write_str(text),
+        }
+    }
+}
+
 /// The most characters a new username may have.
 pub const MAX_USERNAME_CHARS: usize = 150;
 

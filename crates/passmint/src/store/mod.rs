@@ -33,7 +33,7 @@ pub use session::{
     SweepSessions, SweptSessions,
 };
 pub use throttle::ThrottleStore;
-pub use user::{Added, ImportUser, NewUser, PasswordChange, UserChange, UserStore};
+pub use user::{Added, ImportConflict, ImportUser, NewUser, PasswordChange, UserChange, UserStore};
 
 /// What a caller can do about a failed verb.
 #[derive(Clone, Debug, thiserror::Error)]

@@ -45,8 +45,19 @@ pub enum Added {
     User(UserId),
     /// A user of that name, or of one that differs only in case, exists.
     NameTaken,
-    /// A user of that id exists, or existed and was deleted.
-    IdTaken,
+}
+
+/// Why a user is not taken over, though nothing is wrong with it.
+#[derive(Clone, Debug)]
+pub enum ImportConflict {
+    /// It is there already, under that name and, where it brings one, that id.
+    Same,
+    /// This user has its name, or one that differs only in case.
+    Name(User),
+    /// This user has its id.
+    Id(User),
+    /// Its id was that of a user who was deleted.
+    FormerId,
 }
 
 /// What to change about a user; `None` leaves as it is.
@@ -98,7 +109,17 @@ pub trait UserStore: Send + Sync {
     async fn add_user(&self, user: NewUser, by: By) -> Result<Added, StoreError>;
 
     /// Takes users over, each one or not at all; what became of each, in their order.
-    async fn import_users(&self, users: Vec<ImportUser>, by: By) -> Result<Vec<Added>, StoreError>;
+    async fn import_users(
+        &self,
+        users: Vec<ImportUser>,
+        by: By,
+    ) -> Result<Vec<Result<UserId, ImportConflict>>, StoreError>;
+
+    /// What stands in the way of taking over users of these names and ids, in their order.
+    async fn import_conflicts(
+        &self,
+        users: Vec<(Username, Option<ImportedId>)>,
+    ) -> Result<Vec<Option<ImportConflict>>, StoreError>;
 
     /// Hashes that do not begin with `usual`, of up to `limit` users after that id, and where to go
     /// on: to learn what the hashes in the store cost.

@@ -21,6 +21,7 @@ mod forward_auth;
 mod hang_ups;
 mod hangs;
 mod harness;
+mod import;
 mod keys;
 mod limits;
 mod login;

@@ -28,7 +28,8 @@ pub(super) async fn execute(services: &Services, request: Request) -> Result<Val
         | Request::UserDisable { .. }
         | Request::UserDelete { .. }
         | Request::UserUnlock { .. }
-        | Request::UserImport { .. } => user(services, request).await,
+        | Request::UserImport { .. }
+        | Request::UserImportCheck { .. } => user(services, request).await,
         Request::SessionList { .. }
         | Request::SessionEnd { .. }
         | Request::SessionEndAll { .. }
@@ -81,6 +82,9 @@ async fn user(services: &Services, request: Request) -> Result<Value> {
         }
         Request::UserUnlock { name } => Ok(users.unlock(&name).await.map(|()| Value::Null)?),
         Request::UserImport { users: imported } => Ok(json!(users.import(imported).await?)),
+        Request::UserImportCheck { users: imported } => {
+            Ok(json!(users.import_check(imported).await?))
+        }
         Request::UserSet(set) => {
             let UserSet { name, email, first_name, last_name, roles, claims } = *set;
             let set = SetUser { email, first_name, last_name, roles, claims };
@@ -88,8 +92,8 @@ async fn user(services: &Services, request: Request) -> Result<Value> {
             Ok(show_user(&users.find(&name).await?))
         }
         Request::UserPassword { name, password } => {
-            let generated = users.set_password(&name, password.map(Password::new)).await?;
-            Ok(json!({ "password": generated }))
+            users.set_password(&name, Password::new(password)).await?;
+            Ok(Value::Null)
         }
         Request::UserEnable { name } => Ok(users.enable(&name).await.map(|()| Value::Null)?),
         Request::UserDisable { name } => Ok(users.disable(&name).await.map(|()| Value::Null)?),

@@ -4,13 +4,14 @@ mod import;
 
 use std::io::{BufRead as _, IsTerminal as _};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use clap::{ArgGroup, Args, Subcommand};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::control::{self, Request};
 use super::output;
 use crate::config::Config;
+use crate::crypto::random;
 
 #[derive(Subcommand)]
 pub(super) enum User {
@@ -159,19 +160,21 @@ fn show(user: &Value, json: bool) -> Result<()> {
     }
     let mut user = user.clone();
     let held = user.as_object_mut().and_then(|fields| fields.shift_remove("held_back"));
-    output::fields(&user);
+    output::fields(&user)?;
     let held: Vec<Value> = held.as_ref().and_then(Value::as_array).cloned().unwrap_or_default();
     let waits = |held: &&Value| held.get("until").is_some_and(Value::is_string);
     let waiting: Vec<Value> = held.iter().filter(waits).cloned().collect();
     if !waiting.is_empty() {
-        output::line("");
+        output::line("")?;
         let columns = [("network", "HELD BACK FROM"), ("until", "UNTIL"), ("failures", "FAILURES")];
-        output::table(&waiting, &columns);
+        output::table(&waiting, &columns)?;
     }
     match held.len() - waiting.len() {
         0 => {}
         others => {
-            output::line(&format!("Counts of failed logins that hold nobody back yet: {others}"));
+            output::line(&format!(
+                "Failed logins that are counted and delay nobody yet: {others}"
+            ))?;
         }
     }
     Ok(())
@@ -202,8 +205,7 @@ async fn list(config: &Config, json: bool) -> Result<()> {
         ("roles", "ROLES"),
         ("disabled_at", "DISABLED"),
     ];
-    output::table(&users, &columns);
-    Ok(())
+    output::table(&users, &columns)
 }
 
 impl Add {
@@ -212,35 +214,63 @@ impl Add {
         let Self { name, email, roles, json, .. } = self;
         let request = Request::UserAdd { name: name.clone(), email, roles, password };
         let added = control::send(config, request).await?;
-        if json {
-            return output::json(&added);
-        }
         let id = added.get("id").and_then(Value::as_i64).unwrap_or_default();
-        eprintln!("Added {name} with id {id}.");
-        tell_generated(&added);
-        Ok(())
+        let generated = added.get("password").and_then(Value::as_str);
+        let shown = if json {
+            output::json(&added)
+        } else {
+            eprintln!("Added {name} with id {id}.");
+            generated.map_or(Ok(()), |password| {
+                eprintln!("The password, shown only now:");
+                output::line(password).map_err(Into::into)
+            })
+        };
+        if generated.is_none() {
+            return shown;
+        }
+        // Also when only the reader has gone.
+        shown.map_err(|error| {
+            anyhow!("{name} was added with a password that nobody knows (`user passwd` sets another): {error:#}")
+        })
     }
 }
 
 impl Passwd {
     async fn run(self, config: &Config) -> Result<()> {
-        let password = new_password(self.password_stdin)?;
-        let request = Request::UserPassword { name: self.name.clone(), password };
-        let changed = control::send(config, request).await?;
-        if self.json {
-            return output::json(&changed);
+        let Self { name, password_stdin, json } = self;
+        let given = new_password(password_stdin)?;
+        let password = match &given {
+            Some(password) => password.clone(),
+            None => generate(config, &name, json).await?,
+        };
+        let request = Request::UserPassword { name: name.clone(), password };
+        let set = control::send(config, request).await.map(drop);
+        match given {
+            Some(_) => set?,
+            None => set.context("the password above was not set")?,
         }
-        eprintln!("{} has a new password, and all sessions are ended.", self.name);
-        tell_generated(&changed);
+        if json && given.is_some() {
+            return output::json(&json!({ "password": null }));
+        }
+        eprintln!("{name} has a new password, and all sessions are ended.");
         Ok(())
     }
 }
 
-fn tell_generated(answer: &Value) {
-    if let Some(password) = answer.get("password").and_then(Value::as_str) {
-        eprintln!("The password, shown only now:");
-        output::line(password);
-    }
+/// Shows a generated password before it is set: one that could not be shown would lock the user out.
+async fn generate(config: &Config, name: &str, json: bool) -> Result<String> {
+    // Nobody who is not there gets one.
+    control::send(config, Request::UserShow { name: name.to_owned() }).await?;
+    let password = random::password()?;
+    let shown = if json {
+        output::json(&json!({ "password": password }))
+    } else {
+        eprintln!("The password of {name}, shown only now:");
+        output::line(&password).map_err(Into::into)
+    };
+    // Also when only the reader has gone.
+    shown.map_err(|error| anyhow!("{name} has the password as before: {error:#}"))?;
+    Ok(password)
 }
 
 impl Set {

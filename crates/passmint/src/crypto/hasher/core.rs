@@ -70,7 +70,8 @@ impl Core {
         Self { backend, simd: None }
     }
 
-    /// Gives the memory back, wiped; the next hash takes it again.
+    /// Gives the memory back to the system, which zeroes it before anybody else has it; the next hash
+    /// takes it again.
     pub(super) fn rest(&mut self) {
         self.simd = None;
     }

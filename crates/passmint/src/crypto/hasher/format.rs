@@ -4,6 +4,8 @@
 //! | begins with | what it is |
 //! | --- | --- |
 //! | `$argon2id$` | a PHC string, this server's own format |
+//! | `$argon2i$` | a PHC string, as other systems write it |
+//! | `$2a$`, `$2b$`, `$2y$` | bcrypt of the password itself, as other systems write it |
 //! | `argon2$argon2id$`, `argon2$argon2i$` | Django's `argon2`: a PHC string behind its name |
 //! | `pbkdf2_sha256$`, `pbkdf2_sha1$` | iterations, salt as text, base64 |
 //! | `bcrypt_sha256$$2b$`, `bcrypt$$2b$` | bcrypt, of the hexadecimal SHA-256 or of the password itself |
@@ -103,9 +105,11 @@ impl Parsed {
     /// Reads a hash; `None` for anything that this server does not verify.
     pub fn read(hash: &PasswordHash) -> Option<Self> {
         let text = hash.expose();
+        if text.starts_with("$2") {
+            return bcrypt(text, |cost| Scheme::Bcrypt { cost });
+        }
         if text.starts_with('$') {
-            let own = phc(text)?;
-            return matches!(own.scheme, Scheme::Argon2id(_)).then_some(own);
+            return phc(text);
         }
         let (algorithm, rest) = text.split_once('$')?;
         match algorithm {
@@ -366,6 +370,33 @@ mod tests {
         assert_eq!(seen.iter().map(String::as_str).collect::<Vec<_>>(), all);
     }
 
+    /// Without the name that Django puts in front: Rails, PHP, Node and Spring write them so.
+    #[test]
+    fn raw_hashes_are_taken_as_what_they_are() {
+        let vectors: serde_json::Value =
+            serde_json::from_str(include_str!("../../../tests/vectors/django_hashes.json"))
+                .unwrap();
+        let mut seen = std::collections::BTreeSet::new();
+        for vector in vectors["vectors"].as_array().unwrap() {
+            let text = |name: &str| vector[name].as_str().unwrap();
+            let raw = match text("encoded").split_once('$') {
+                Some(("bcrypt", raw)) => raw.to_owned(),
+                Some(("argon2", raw)) => format!("${raw}"),
+                _ => continue,
+            };
+            let spellings: Vec<String> = if raw.starts_with("$2b$") {
+                ["$2a$", "$2b$", "$2y$"].map(|kind| raw.replacen("$2b$", kind, 1)).into()
+            } else {
+                vec![raw]
+            };
+            for spelling in spellings {
+                assert_eq!(matches(&spelling, text("password")), Some(true), "{spelling}");
+                seen.insert(spelling.split('$').nth(1).unwrap().to_owned());
+            }
+        }
+        assert!(["2a", "2b", "2y", "argon2id"].iter().all(|kind| seen.contains(*kind)), "{seen:?}");
+    }
+
     /// bcrypt does not see what comes after 72 bytes.
     fn bcrypt_is_blind(vector: &serde_json::Value) -> bool {
         let long = vector["password"].as_str().unwrap().len() >= 72;
@@ -385,7 +416,7 @@ mod tests {
             argon2("$argon2id$v=19$m=64,t=2,p=0"),
             argon2("$argon2id$v=19$m=64,t=2,p=4294967295"),
             argon2("$argon2id$v=16$m=64,t=2,p=1"),
-            argon2("$argon2i$v=19$m=64,t=2,p=1"),
+            argon2("$argon2d$v=19$m=64,t=2,p=1"),
             argon2("argon2$argon2d$v=19$m=64,t=2,p=1"),
             "$argon2id$v=19$m=64,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA".to_owned(),
             "pbkdf2_sha256$0$salt$mQnueSakb748zqBAC1tmWVZsZbi2zPGZarEzTGdfmso=".to_owned(),

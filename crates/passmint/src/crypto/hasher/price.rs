@@ -13,40 +13,51 @@ const HEADROOM: u32 = 2;
 
 /// The schemes of stored hashes beside the own one, with what each takes.
 #[derive(Default)]
-pub(super) struct Prices(HashMap<Scheme, Duration>);
+pub(super) struct Prices {
+    known: HashMap<Scheme, Duration>,
+    /// Those that are being measured, or are going to be.
+    pending: HashSet<Scheme>,
+}
 
 impl Prices {
-    /// Takes `schemes` for all that are stored; those that are new and still have to be measured, each
-    /// once.
+    /// Takes `schemes` for all that are stored; those that are to be measured now, each once however
+    /// often this is called before their measurement has ended.
     pub(super) fn learn(&mut self, schemes: &[Scheme]) -> Vec<Scheme> {
         let schemes: HashSet<Scheme> = schemes.iter().copied().collect();
-        self.0.retain(|scheme, _| schemes.contains(scheme));
-        let mut unmeasured: Vec<Scheme> =
-            schemes.into_iter().filter(|scheme| !self.0.contains_key(scheme)).collect();
+        self.known.retain(|scheme, _| schemes.contains(scheme));
+        let mut unmeasured: Vec<Scheme> = schemes
+            .into_iter()
+            .filter(|scheme| !self.known.contains_key(scheme) && self.pending.insert(*scheme))
+            .collect();
         unmeasured.sort_unstable();
         unmeasured
     }
 
+    /// The measurement of that scheme has ended, well or not.
+    pub(super) fn measurement_ended(&mut self, scheme: Scheme) {
+        self.pending.remove(&scheme);
+    }
+
     /// What the slowest of them takes; `None`: there are no others than own hashes.
     pub(super) fn slowest(&self) -> Option<Duration> {
-        self.0.values().max().copied()
+        self.known.values().max().copied()
     }
 
     /// All of them.
     pub(super) fn stored(&self) -> Vec<Scheme> {
-        self.0.keys().copied().collect()
+        self.known.keys().chain(&self.pending).copied().collect()
     }
 
     /// Takes what one hash of that scheme took. The first counts whole, later ones an eighth.
     pub(super) fn measured(&mut self, scheme: Scheme, took: Duration) {
-        let price = self.0.entry(scheme).or_insert(took);
+        let price = self.known.entry(scheme).or_insert(took);
         *price = (*price * 7 + took) / 8;
     }
 
     /// How long after its hash began a refusal is answered, where an own hash takes `own`; `None`:
     /// at once, for all hashes are alike.
     pub(super) fn floor(&self, own: Duration) -> Option<Duration> {
-        let dearest = self.0.values().max()?.max(&own);
+        let dearest = self.known.values().max()?.max(&own);
         Some(*dearest + *dearest / HEADROOM)
     }
 }
@@ -72,5 +83,23 @@ mod tests {
         assert_eq!(prices.floor(millis(4)), Some(millis(6)));
         assert_eq!(prices.learn(&[]), []);
         assert_eq!(prices.floor(millis(4)), None);
+    }
+
+    #[test]
+    fn equal_hashes_make_one_measurement_however_many_are_stored() {
+        let (one, other) = (Scheme::Bcrypt { cost: 4 }, Scheme::Bcrypt { cost: 12 });
+        let mut prices = Prices::default();
+        let mut measurements = 0;
+        // Users come in batches, and each batch is learned.
+        for _ in 0..20 {
+            let all = [prices.stored(), vec![one; 500]].concat();
+            measurements += prices.learn(&all).len();
+        }
+        assert_eq!(measurements, 1);
+        assert_eq!(prices.learn(&[one, other]), [other]);
+        prices.measured(one, Duration::from_millis(2));
+        prices.measurement_ended(one);
+        prices.measurement_ended(other);
+        assert_eq!(prices.learn(&[one, other]), [other], "one that came to nothing is made again");
     }
 }

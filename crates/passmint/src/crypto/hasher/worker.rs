@@ -267,9 +267,11 @@ impl Shared {
             }
         }
         self.memory.give_back(lent);
+        let mut state = self.state.lock();
         if least < Duration::MAX {
-            self.state.lock().prices.measured(scheme, least);
+            state.prices.measured(scheme, least);
         }
+        state.prices.measurement_ended(scheme);
     }
 
     fn matches(&self, core: &mut Core, password: &Password, parsed: &Parsed) -> bool {

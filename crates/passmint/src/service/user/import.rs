@@ -1,6 +1,6 @@
 //! Taking users over from another system, with the ids and the password hashes they have there.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -10,8 +10,8 @@ use crate::crypto::hasher::Parsed;
 use crate::domain::audit::By;
 use crate::domain::secret::PasswordHash;
 use crate::domain::time::Timestamp;
-use crate::domain::user::{Claims, ImportedId, Username};
-use crate::store::{Added, ImportUser, UserChange};
+use crate::domain::user::{Claims, ImportedId, User, UserId, Username};
+use crate::store::{ImportConflict, ImportUser, UserChange};
 
 /// What stands for a password that nobody has: no hash begins so.
 const UNUSABLE: &str = "!";
@@ -59,37 +59,61 @@ pub struct ImportedUser {
 pub enum ImportOutcome {
     /// Taken over.
     Imported,
-    /// A user of that name is there already: nothing was changed.
+    /// The same user is there already: nothing was changed.
     Exists,
     /// Why it was not taken over.
     Refused(String),
 }
 
+/// What is wrong with a user of a file, as far as that can be seen without a database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImportFault {
+    /// What, in words.
+    Wrong(String),
+    /// Its name is that of the user with this index, or differs from it only in case.
+    SameName(usize),
+    /// Its id is that of the user with this index.
+    SameId(usize),
+}
+
 impl UserService {
+    /// What [`UserService::import`] would answer; nothing is changed.
+    pub async fn import_check(
+        &self,
+        users: Vec<ImportedUser>,
+    ) -> Result<Vec<ImportOutcome>, UserError> {
+        let checked: Vec<_> = users.iter().map(accept).collect();
+        let good = checked.iter().flatten().map(|user| (user.username.clone(), user.id.clone()));
+        let mut conflicts = self.0.store.import_conflicts(good.collect()).await?.into_iter();
+        let outcome = |checked: Result<ImportUser, String>| match checked {
+            Ok(user) => conflicts.next().flatten().map_or(ImportOutcome::Imported, |conflict| {
+                told(&user.username, user.id.as_ref(), conflict)
+            }),
+            Err(why) => ImportOutcome::Refused(why),
+        };
+        Ok(checked.into_iter().map(outcome).collect())
+    }
+
     /// Takes users over, each one or not at all; what became of each, in their order. They log in with
     /// the passwords they have, and the first login replaces the hash by one of today's price.
     pub async fn import(&self, users: Vec<ImportedUser>) -> Result<Vec<ImportOutcome>, UserError> {
-        let mut outcomes = Vec::with_capacity(users.len());
-        let mut good = Vec::new();
-        for user in users {
+        let (mut outcomes, mut good) = (Vec::with_capacity(users.len()), Vec::new());
+        for user in &users {
             match accept(user) {
                 Ok(user) => {
+                    outcomes.push(Err((user.username.clone(), user.id.clone())));
                     good.push(user);
-                    outcomes.push(None);
                 }
-                Err(why) => outcomes.push(Some(ImportOutcome::Refused(why))),
+                Err(why) => outcomes.push(Ok(ImportOutcome::Refused(why))),
             }
         }
         let hashes: Vec<PasswordHash> = good.iter().map(|user| user.hash.clone()).collect();
         self.0.hashing.learn_more(&self.0.hashing.schemes(&hashes));
         let mut added = self.0.store.import_users(good, By::OPERATOR).await?.into_iter();
         let filled = outcomes.into_iter().map(|outcome| {
-            outcome.unwrap_or_else(|| match added.next() {
-                Some(Added::User(_)) => ImportOutcome::Imported,
-                Some(Added::NameTaken) => ImportOutcome::Exists,
-                Some(Added::IdTaken) => {
-                    ImportOutcome::Refused("its id is, or was, another user's".to_owned())
-                }
+            outcome.unwrap_or_else(|(username, id)| match added.next() {
+                Some(Ok(_)) => ImportOutcome::Imported,
+                Some(Err(conflict)) => told(&username, id.as_ref(), conflict),
                 None => ImportOutcome::Refused("it was not looked at".to_owned()),
             })
         });
@@ -97,29 +121,49 @@ impl UserService {
     }
 }
 
-/// What of these users can be told to be wrong without a database, in their order.
-pub fn check_import(users: Vec<ImportedUser>) -> Vec<Result<(), String>> {
-    let mut seen = HashSet::new();
-    let mut once = |what: &str, of: &str| {
-        if seen.insert(format!("{what} {of}")) {
-            return Ok(());
+/// What stands in the way of a user of that name and id, in words.
+fn told(username: &Username, id: Option<&ImportedId>, conflict: ImportConflict) -> ImportOutcome {
+    let why = match conflict {
+        ImportConflict::Same => return ImportOutcome::Exists,
+        ImportConflict::Name(User { username: other, .. }) if other != *username => format!(
+            "its username {:?} differs only in case from {:?}, who is there already: rename one of them",
+            username.as_str(),
+            other.as_str()
+        ),
+        ImportConflict::Name(other) => format!(
+            "{:?} is there already with the id {} instead of {}: services know users by their id, so \
+             delete the one that is there, or mend the id",
+            username.as_str(),
+            other.subject(),
+            id.map(ImportedId::to_string).unwrap_or_default(),
+        ),
+        ImportConflict::Id(other) => format!("its id is that of {:?}", other.username.as_str()),
+        ImportConflict::FormerId => {
+            "its id was that of a user who was deleted, and is not given again".to_owned()
         }
-        Err(format!("its {what} is that of an earlier user of this file"))
     };
-    let mut check = |user| {
-        let user = accept(user)?;
-        once("username", user.username.as_str())?;
-        match user.id {
-            Some(ImportedId::Number(number)) => once("id", &number.to_string()),
-            Some(ImportedId::Text(text)) => once("id", &text),
+    ImportOutcome::Refused(why)
+}
+
+/// What of these users can be seen to be wrong without a database, in their order.
+pub fn check_import<'a>(users: impl Iterator<Item = &'a ImportedUser>) -> Vec<Option<ImportFault>> {
+    let mut names: HashMap<String, usize> = HashMap::new();
+    let mut ids: HashMap<UserId, usize> = HashMap::new();
+    let mut check = |(at, user)| {
+        let user = accept(user).map_err(ImportFault::Wrong)?;
+        if let Some(earlier) = names.insert(user.username.folded(), at) {
+            return Err(ImportFault::SameName(earlier));
+        }
+        match user.id.and_then(|id| ids.insert(id.user_id(), at)) {
+            Some(earlier) => Err(ImportFault::SameId(earlier)),
             None => Ok(()),
         }
     };
-    users.into_iter().map(&mut check).collect()
+    users.enumerate().map(|numbered| check(numbered).err()).collect()
 }
 
 /// Checks one user; what is wrong with it, in words.
-fn accept(user: ImportedUser) -> Result<ImportUser, String> {
+fn accept(user: &ImportedUser) -> Result<ImportUser, String> {
     let said = |error: UserError| error.to_string();
     let username =
         Username::for_new_user(&user.username).map_err(|error| said(UserError::BadName(error)))?;
@@ -130,29 +174,29 @@ fn accept(user: ImportedUser) -> Result<ImportUser, String> {
         check_text(what, text).map_err(said)?;
     }
     let mut claims = Claims::default();
-    for (name, value) in user.claims {
-        claims.set(&name, value).map_err(|error| said(UserError::BadClaim(error)))?;
+    for (name, value) in &user.claims {
+        claims.set(name, value.clone()).map_err(|error| said(UserError::BadClaim(error)))?;
     }
     Ok(ImportUser {
-        id: user.id.map(read_id).transpose()?,
+        id: user.id.as_ref().map(read_id).transpose()?,
         username,
         hash: read_hash(&user.password_hash)?,
         profile: UserChange {
-            email: Some(user.email),
-            first_name: Some(user.first_name),
-            last_name: Some(user.last_name),
-            roles: Some(user.roles),
+            email: Some(user.email.clone()),
+            first_name: Some(user.first_name.clone()),
+            last_name: Some(user.last_name.clone()),
+            roles: Some(user.roles.clone()),
             claims: Some(claims),
         },
         disabled: user.disabled,
-        created_at: user.created_at.map(|text| read_time(&text)).transpose()?,
+        created_at: user.created_at.as_deref().map(read_time).transpose()?,
     })
 }
 
-fn read_id(id: Value) -> Result<ImportedId, String> {
+fn read_id(id: &Value) -> Result<ImportedId, String> {
     let id = match id {
         Value::Number(number) => ImportedId::read(&number.to_string()),
-        Value::String(text) => ImportedId::read(&text),
+        Value::String(text) => ImportedId::read(text),
         _ => return Err("its id is neither a number nor a text".to_owned()),
     };
     match &id {
@@ -209,7 +253,7 @@ mod tests {
     use super::*;
 
     fn accepted(json: &str) -> Result<ImportUser, String> {
-        accept(serde_json::from_str(json).unwrap())
+        accept(&serde_json::from_str(json).unwrap())
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-pub use import::{ImportOutcome, ImportedUser, check_import};
+pub use import::{ImportFault, ImportOutcome, ImportedUser, check_import};
 
 use super::throttle::{Attempted, NotAdmitted};
 use super::{Failure, Parts};
@@ -152,7 +152,7 @@ impl UserService {
         let user = NewUser { username, hash, email, roles };
         match self.0.store.add_user(user, By::OPERATOR).await? {
             Added::User(id) => Ok(id),
-            Added::NameTaken | Added::IdTaken => Err(UserError::NameTaken),
+            Added::NameTaken => Err(UserError::NameTaken),
         }
     }
 
@@ -217,19 +217,14 @@ impl UserService {
         done(self.0.store.change_user(user.id, change, By::OPERATOR).await?)
     }
 
-    /// Sets a password on an operator's word and ends all sessions; a generated one is told once.
-    pub async fn set_password(
-        &self,
-        name: &str,
-        password: Option<Password>,
-    ) -> Result<Option<String>, UserError> {
+    /// Sets a password on an operator's word and ends all sessions.
+    pub async fn set_password(&self, name: &str, password: Password) -> Result<(), UserError> {
         let user = self.find(name).await?;
-        let (password, generated) = self.given_or_generated(password, &names(&user))?;
+        self.check_password(&password, &names(&user))?;
         let hash = self.0.hashing.hash(password, &self.operators_turn()).await?;
         let by = By::OPERATOR;
         let change = PasswordChange { user: user.id, hash, expected_version: None, keep: None, by };
-        done(self.0.store.change_password(change).await?)?;
-        Ok(generated)
+        done(self.0.store.change_password(change).await?)
     }
 
     /// Changes a user's own password and ends all other sessions; the one it was asked from goes on.

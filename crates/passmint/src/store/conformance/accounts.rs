@@ -128,19 +128,39 @@ async fn imported_users_keep_their_ids_and_nobody_gets_one_that_was_given() {
             disabled: false,
             created_at: None,
         };
-        world.store.import_users(vec![user], By::OPERATOR).await.unwrap()[0]
+        let wanted = (user.username.clone(), user.id.clone());
+        let foreseen = world.store.import_conflicts(vec![wanted]).await.unwrap().remove(0);
+        let outcome = world.store.import_users(vec![user], By::OPERATOR).await.unwrap().remove(0);
+        assert_eq!(format!("{foreseen:?}"), format!("{:?}", outcome.as_ref().err()));
+        outcome
     };
+    let by = |conflict: &ImportConflict| match conflict {
+        ImportConflict::Same => "the same".to_owned(),
+        ImportConflict::Name(other) => format!("the name of {}", other.subject()),
+        ImportConflict::Id(other) => format!("the id of {}", other.username.as_str()),
+        ImportConflict::FormerId => "a former id".to_owned(),
+    };
+    let refused = async |id, name| by(&import(id, name).await.unwrap_err());
     let uuid = "6f1c0de2-0f5f-4f0e-9c39-9f7b1f0a7a11";
-    assert_eq!(import(Some("41"), "asha").await, Added::User(UserId(41)));
-    assert_eq!(import(Some(uuid), "ravi").await, Added::User(UserId::of_subject(uuid)));
-    assert_eq!(import(None, "noor").await, Added::User(UserId(42)));
-    assert_eq!(import(Some("41"), "mira").await, Added::IdTaken);
-    assert_eq!(import(Some("41"), "asha").await, Added::NameTaken, "a second import of the same");
-    assert_eq!(import(Some("99"), "ASHA").await, Added::NameTaken);
+    assert_eq!(import(Some("41"), "asha").await.unwrap(), UserId(41));
+    assert_eq!(import(Some(uuid), "ravi").await.unwrap(), UserId::of_subject(uuid));
+    assert_eq!(import(None, "noor").await.unwrap(), UserId(42));
+    for (id, name, wanted) in [
+        (Some("41"), "mira", "the id of asha"),
+        (Some("41"), "asha", "the same"),
+        (None, "asha", "the same"),
+        (Some(uuid), "ravi", "the same"),
+        (Some("99"), "asha", "the name of 41"),
+        (Some("41"), "ASHA", "the name of 41"),
+        (None, "Asha", "the name of 41"),
+        (Some("41"), "ravi", &format!("the name of {uuid}")),
+    ] {
+        assert_eq!(refused(id, name).await, wanted, "{id:?} {name}");
+    }
     let ravi = world.store.user_named(Username::canonical("ravi")).await.unwrap().unwrap();
     assert_eq!((ravi.subject().as_str(), ravi.email.as_str()), (uuid, "ravi@example.org"));
     assert!(world.store.delete_user(UserId(41), By::OPERATOR).await.unwrap());
-    assert_eq!(import(Some("41"), "asha").await, Added::IdTaken);
+    assert_eq!(refused(Some("41"), "asha").await, "a former id");
     let (hashes, next) =
         world.store.unusual_hashes("$argon2id$".into(), UserId(i64::MIN), 10).await.unwrap();
     assert_eq!((hashes.len(), next), (2, Some(UserId(42))));

@@ -94,7 +94,7 @@ impl World {
         let user = NewUser { username, hash, email: String::new(), roles: Vec::new() };
         match self.store.add_user(user, By::OPERATOR).await.unwrap() {
             Added::User(id) => id,
-            taken => panic!("{name}: {taken:?}"),
+            Added::NameTaken => panic!("{name} is taken"),
         }
     }
 

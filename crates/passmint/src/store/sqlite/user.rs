@@ -16,7 +16,8 @@ use crate::domain::session::{EndReason, SessionId};
 use crate::domain::time::Timestamp;
 use crate::domain::user::{Credentials, ImportedId, User, UserId, Username};
 use crate::store::{
-    Added, By, ImportUser, NewUser, PasswordChange, StoreError, UserChange, UserStore,
+    Added, By, ImportConflict, ImportUser, NewUser, PasswordChange, StoreError, UserChange,
+    UserStore,
 };
 
 type Sql<T> = Result<T, rusqlite::Error>;
@@ -61,9 +62,24 @@ impl UserStore for SqliteStore {
         self.writer.write(move |write| add(write, &user, &by)).await
     }
 
-    async fn import_users(&self, users: Vec<ImportUser>, by: By) -> Result<Vec<Added>, StoreError> {
+    async fn import_users(
+        &self,
+        users: Vec<ImportUser>,
+        by: By,
+    ) -> Result<Vec<Result<UserId, ImportConflict>>, StoreError> {
         self.writer
             .write(move |write| users.iter().map(|user| import(write, user, &by)).collect())
+            .await
+    }
+
+    async fn import_conflicts(
+        &self,
+        users: Vec<(Username, Option<ImportedId>)>,
+    ) -> Result<Vec<Option<ImportConflict>>, StoreError> {
+        self.readers
+            .read(move |db| {
+                users.iter().map(|(name, id)| conflict(db, name, id.as_ref())).collect()
+            })
             .await
     }
 
@@ -185,32 +201,54 @@ fn add(write: &mut Write<'_>, user: &NewUser, by: &By) -> Sql<Added> {
     Ok(Added::User(id))
 }
 
-/// Takes one user over. The id it brings is taken only if nobody has or had it.
-fn import(write: &mut Write<'_>, user: &ImportUser, by: &By) -> Sql<Added> {
-    let own_id = user.id.as_ref().map(ImportedId::user_id);
-    if let Some(id) = own_id {
-        let taken: bool = write
-            .db
-            .prepare_cached(
-                "SELECT EXISTS (SELECT 1 FROM user WHERE id = ?1 AND username <> ?2) \
-                 OR EXISTS (SELECT 1 FROM former_user WHERE id = ?1)",
-            )?
-            .query_row(params![id.0, user.username.as_str()], |row| row.get(0))?;
-        if taken {
-            return Ok(Added::IdTaken);
-        }
+/// What stands in the way of a user of that name and id. The id is free if nobody has or had it.
+fn conflict(
+    db: &Connection,
+    username: &Username,
+    id: Option<&ImportedId>,
+) -> Sql<Option<ImportConflict>> {
+    static NAMED: LazyLock<String> =
+        LazyLock::new(|| format!("SELECT {} FROM user WHERE username_folded = ?1", row::USER));
+    let id = id.map(ImportedId::user_id);
+    let namesake =
+        db.prepare_cached(&NAMED)?.query_row([username.folded()], row::user).optional()?;
+    if let Some(other) = namesake {
+        let same = other.username == *username && id.is_none_or(|id| id == other.id);
+        return Ok(Some(if same { ImportConflict::Same } else { ImportConflict::Name(other) }));
     }
+    let Some(id) = id else {
+        return Ok(None);
+    };
+    if let Some(other) = find(db, id)? {
+        return Ok(Some(ImportConflict::Id(other)));
+    }
+    let former = db
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM former_user WHERE id = ?1)")?
+        .query_row([id.0], |row| row.get(0))?;
+    Ok(if former { Some(ImportConflict::FormerId) } else { None })
+}
+
+/// Takes one user over.
+fn import(
+    write: &mut Write<'_>,
+    user: &ImportUser,
+    by: &By,
+) -> Sql<Result<UserId, ImportConflict>> {
+    if let Some(conflict) = conflict(write.db, &user.username, user.id.as_ref())? {
+        return Ok(Err(conflict));
+    }
+    let own_id = user.id.as_ref().map(ImportedId::user_id);
     let imported_id = match &user.id {
         Some(ImportedId::Text(text)) => Some(text),
         _ => None,
     };
     let now = write.now.micros();
-    let added = write
+    let id = write
         .db
         .prepare_cached(
             "INSERT INTO user (id, imported_id, username, username_folded, password_hash, \
              disabled_at, created_at, epoch_session) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, NULL) \
-             ON CONFLICT DO NOTHING RETURNING id",
+             RETURNING id",
         )?
         .query_row(
             params![
@@ -223,15 +261,11 @@ fn import(write: &mut Write<'_>, user: &ImportUser, by: &By) -> Sql<Added> {
                 user.created_at.map_or(now, Timestamp::micros),
             ],
             |row| row.get(0).map(UserId),
-        )
-        .optional()?;
-    let Some(id) = added else {
-        return Ok(Added::NameTaken);
-    };
+        )?;
     set_profile(write, id, &user.profile)?;
     let event = AuditEvent::new(AuditKind::UserImported).of(id);
     write.note(by, &event.with("username", user.username.as_str()))?;
-    Ok(Added::User(id))
+    Ok(Ok(id))
 }
 
 fn unusual_hashes(

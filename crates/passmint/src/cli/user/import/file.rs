@@ -1,0 +1,260 @@
+//! The file of `passmint user import`: what other systems write down of their users.
+//!
+//! Two forms, told apart by themselves: Django's `dumpdata` (a JSON array or one object a line; of other
+//! models than users only the names of groups are read), and one JSON object a line or an array of them
+//! in this server's own words.
+
+use std::collections::HashMap;
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::{Map, Value};
+
+use crate::service::user::ImportedUser;
+
+/// A user of the file, or why there is none; with its place.
+pub(super) struct Entry {
+    pub(super) place: String,
+    pub(super) user: Result<ImportedUser, String>,
+}
+
+/// What becomes of Django's groups and flags.
+#[derive(Default)]
+pub(super) struct Roles {
+    /// Roles of groups that a dump gives by number.
+    pub(super) groups: HashMap<i64, String>,
+    /// The role of users with `is_staff`.
+    pub(super) staff: Option<String>,
+    /// The role of users with `is_superuser`.
+    pub(super) superuser: Option<String>,
+}
+
+/// So many users of a dump have what nothing is made of.
+#[derive(Default)]
+pub(super) struct LeftBehind {
+    pub(super) staff: usize,
+    pub(super) superuser: usize,
+    pub(super) permissions: usize,
+}
+
+/// The users of the file, in its order.
+pub(super) fn read(text: &str, mut roles: Roles) -> Result<(Vec<Entry>, LeftBehind)> {
+    let values = values(text.trim_start_matches('\u{feff}'))?;
+    for (_, value) in &values {
+        if let Some((number, name)) = value.as_ref().ok().and_then(group) {
+            roles.groups.entry(number).or_insert(name);
+        }
+    }
+    let mut left = LeftBehind::default();
+    let mut entries = Vec::new();
+    for (place, value) in values {
+        let user = match value {
+            Ok(value) => user(value, &roles, &mut left),
+            Err(why) => Some(Err(why)),
+        };
+        entries.extend(user.map(|user| Entry { place, user }));
+    }
+    if entries.is_empty() {
+        bail!("the file holds no users");
+    }
+    Ok((entries, left))
+}
+
+/// Every object of the file with its place.
+fn values(text: &str) -> Result<Vec<(String, Result<Value, String>)>> {
+    if text.trim_start().starts_with('[') {
+        let all: Vec<Value> = serde_json::from_str(text).context("the file is no JSON array")?;
+        let numbered = (1..).zip(all);
+        return Ok(numbered.map(|(at, value)| (format!("entry {at}"), Ok(value))).collect());
+    }
+    let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
+    let value = |(number, line): (u32, &str)| {
+        let value = serde_json::from_str(line)
+            .map_err(|error| format!("no JSON object: column {}", error.column()));
+        (format!("line {number}"), value)
+    };
+    let values: Vec<_> = lines.map(value).collect();
+    if values.iter().all(|(_, value)| value.is_err()) && !values.is_empty() {
+        bail!(
+            "no line of the file is a JSON object: other forms, as CSV, are not read; write a line like \
+             {{\"id\":7,\"username\":\"alice\",\"password_hash\":\"…\"}} for each user"
+        );
+    }
+    Ok(values)
+}
+
+/// Number and name of an `auth.group`.
+fn group(value: &Value) -> Option<(i64, String)> {
+    let model = value.get("model")?.as_str()?;
+    let name = value.get("fields")?.get("name")?.as_str()?;
+    model
+        .eq_ignore_ascii_case("auth.group")
+        .then_some((value.get("pk")?.as_i64()?, name.to_owned()))
+}
+
+/// One user, in either form; `None` for another model of a Django dump.
+fn user(
+    value: Value,
+    roles: &Roles,
+    left: &mut LeftBehind,
+) -> Option<Result<ImportedUser, String>> {
+    let Value::Object(mut object) = value else {
+        return Some(Err("it is no JSON object".to_owned()));
+    };
+    let (Some(Value::String(model)), Some(Value::Object(fields))) =
+        (object.get("model").cloned(), object.remove("fields"))
+    else {
+        return Some(serde_json::from_value(Value::Object(object)).map_err(|error| fault(&error)));
+    };
+    let is_user = model.to_lowercase().ends_with("user") && fields.contains_key("password");
+    is_user.then(|| django(object.remove("pk"), fields, roles, left))
+}
+
+/// The library's words quote values; a hash is none of anybody's business.
+fn fault(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let named = text.starts_with("unknown field") || text.starts_with("missing field");
+    if named { text } else { "a field is of another type than it should be".to_owned() }
+}
+
+/// A user of Django's `auth.user`, or of a model of one's own with the same fields and more.
+fn django(
+    id: Option<Value>,
+    mut fields: Map<String, Value>,
+    roles: &Roles,
+    left: &mut LeftBehind,
+) -> Result<ImportedUser, String> {
+    let mut text = |name: &str| match fields.remove(name) {
+        Some(Value::String(text)) => text,
+        _ => String::new(),
+    };
+    let (mut username, email) = (text("username"), text("email"));
+    if username.is_empty() {
+        // Models that log in by e-mail have no other name.
+        username.clone_from(&email);
+    }
+    if username.is_empty() {
+        return Err("it has neither username nor email".to_owned());
+    }
+    let (password_hash, joined) = (text("password"), text("date_joined"));
+    let (first_name, last_name) = (text("first_name"), text("last_name"));
+    let active = fields.get("is_active").and_then(Value::as_bool).unwrap_or(true);
+    Ok(ImportedUser {
+        id,
+        username,
+        password_hash,
+        email,
+        first_name,
+        last_name,
+        roles: roles.of(&fields, left)?,
+        claims: Map::new(),
+        disabled: !active,
+        created_at: (!joined.is_empty()).then_some(joined),
+    })
+}
+
+impl Roles {
+    /// The roles of a Django user: of its groups, and of its flags where a role is given for them.
+    fn of(
+        &self,
+        fields: &Map<String, Value>,
+        left: &mut LeftBehind,
+    ) -> Result<Vec<String>, String> {
+        let list =
+            |name: &str| fields.get(name).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let mut roles: Vec<String> =
+            list("groups").iter().map(|group| self.of_group(group)).collect::<Result<_, _>>()?;
+        for (flag, role, count) in [
+            ("is_staff", &self.staff, &mut left.staff),
+            ("is_superuser", &self.superuser, &mut left.superuser),
+        ] {
+            if fields.get(flag) != Some(&Value::Bool(true)) {
+                continue;
+            }
+            match role {
+                Some(role) if !roles.contains(role) => roles.push(role.clone()),
+                Some(_) => {}
+                None => *count += 1,
+            }
+        }
+        left.permissions += usize::from(!list("user_permissions").is_empty());
+        Ok(roles)
+    }
+
+    /// By name, as `--natural-foreign` writes it in a list of one, or by a number whose name is known.
+    fn of_group(&self, group: &Value) -> Result<String, String> {
+        let name = group.as_str().or_else(|| group.get(0)?.as_str());
+        if let Some(name) = name {
+            return Ok(name.to_owned());
+        }
+        let Some(number) = group.as_i64() else {
+            return Err("its groups are neither names nor numbers".to_owned());
+        };
+        self.groups.get(&number).cloned().ok_or_else(|| {
+            format!(
+                "its group {number} has no name in this file: dump auth.group too, or with \
+                 --natural-foreign, or say --group {number}=ROLE"
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn users(text: &str, roles: Roles) -> (Vec<Entry>, LeftBehind) {
+        read(text, roles).unwrap()
+    }
+
+    #[test]
+    fn both_forms_are_told_apart() {
+        let dump = r#"[
+            {"model":"contenttypes.contenttype","pk":1,"fields":{"app_label":"auth"}},
+            {"model":"auth.user","pk":7,"fields":{"password":"!x","username":"asha","email":"a@b.c",
+             "is_active":false,"date_joined":"2026-11-23T00:11:03.463Z","groups":[["staff"],["ops"]],
+             "is_superuser":true,"last_login":null,"user_permissions":[]}}
+        ]"#;
+        let (read, left) = users(dump, Roles::default());
+        assert_eq!(read.len(), 1);
+        let user = read[0].user.as_ref().ok().unwrap();
+        assert_eq!((read[0].place.as_str(), user.username.as_str()), ("entry 2", "asha"));
+        assert_eq!((user.id.clone(), user.disabled), (Some(7.into()), true));
+        assert_eq!(user.roles, ["staff", "ops"]);
+        assert_eq!((left.staff, left.superuser, left.permissions), (0, 1, 0));
+
+        let lines = "{\"username\":\"asha\",\"id\":\"u-1\"}\n\n{\"usernam\":\"x\"}\nnonsense\n";
+        let (read, _) = users(lines, Roles::default());
+        assert_eq!(read[0].user.as_ref().ok().unwrap().id, Some("u-1".into()));
+        assert_eq!(read[1].place, "line 3");
+        assert!(read[1].user.as_ref().err().unwrap().contains("usernam"));
+        assert!(read[2].user.is_err());
+        assert!(super::read("  ", Roles::default()).is_err());
+        let csv = super::read("id,username\n1,asha\n", Roles::default()).err().unwrap();
+        assert!(csv.to_string().contains("CSV"), "{csv}");
+    }
+
+    #[test]
+    fn a_group_by_number_is_a_role_where_its_name_is_known_and_refused_elsewhere() {
+        let user = |pk: u32, groups: &str| {
+            format!(
+                r#"{{"model":"auth.user","pk":{pk},"fields":{{"password":"!","username":"u{pk}",
+                    "is_staff":true,"is_superuser":true,"user_permissions":[1],"groups":{groups}}}}}"#
+            )
+            .replace('\n', "")
+        };
+        let group = r#"{"model":"auth.group","pk":4,"fields":{"name":"billing","permissions":[]}}"#;
+        let text = [user(1, "[4]"), user(2, "[5]"), user(3, "[6]"), group.to_owned()].join("\n");
+        let roles = Roles {
+            groups: HashMap::from([(5, "ops".to_owned())]),
+            staff: Some("staff".to_owned()),
+            superuser: None,
+        };
+        let (read, left) = users(&text, roles);
+        let roles: Vec<_> =
+            read.iter().map(|entry| entry.user.as_ref().map(|user| &user.roles)).collect();
+        assert_eq!(roles[0].ok().unwrap(), &["billing", "staff"]);
+        assert_eq!(roles[1].ok().unwrap(), &["ops", "staff"]);
+        assert!(roles[2].err().unwrap().contains("--group 6=ROLE"));
+        assert_eq!((left.staff, left.superuser, left.permissions), (0, 2, 2));
+    }
+}
