@@ -113,8 +113,7 @@ impl List {
             ("address", "ADDRESS"),
             ("more", "MORE"),
         ];
-        output::table(&rows, &columns);
-        Ok(())
+        output::table(&rows, &columns)
     }
 }
 
@@ -150,8 +149,7 @@ impl Verify {
             text("sequence")
         );
         let hash = whole.get("hash").and_then(Value::as_str).unwrap_or_default();
-        output::line(&format!("{}:{hash}", text("sequence")));
-        Ok(())
+        Ok(output::line(&format!("{}:{hash}", text("sequence")))?)
     }
 }
 
@@ -163,7 +161,7 @@ async fn export(config: &Config, mut after: i64) -> Result<()> {
             return Ok(());
         };
         for record in &records {
-            output::line(&json!(record).to_string());
+            output::line(&json!(record).to_string())?;
         }
         after = last;
     }

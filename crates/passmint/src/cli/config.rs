@@ -47,7 +47,7 @@ impl ConfigCommand {
                     output::json(&rows.into())?;
                 } else {
                     let columns = [("setting", "SETTING"), ("value", "VALUE"), ("place", "FROM")];
-                    output::table(&rows, &columns);
+                    output::table(&rows, &columns)?;
                 }
             }
         }

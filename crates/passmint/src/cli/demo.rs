@@ -83,7 +83,7 @@ impl Demo {
             );
         }
         let banner = banner(&public, &admin, &data.display().to_string(), self.clock);
-        output::line(&banner);
+        output::line(&banner)?;
         running.wait().await
     }
 }

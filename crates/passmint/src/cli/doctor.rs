@@ -62,7 +62,7 @@ impl Doctor {
                     Verdict::Advice => "advice",
                     Verdict::Wrong => "WRONG ",
                 };
-                output::line(&format!("{mark}  {}: {}", finding.what, finding.text));
+                output::line(&format!("{mark}  {}: {}", finding.what, finding.text))?;
             }
         }
         Ok(if wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS })

@@ -15,10 +15,10 @@ pub(super) struct Completions {
 }
 
 impl Completions {
-    pub(super) fn run(self, command: &mut Command) {
+    pub(super) fn run(self, command: &mut Command) -> Result<()> {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, command, "passmint", &mut script);
-        output::line(String::from_utf8_lossy(&script).trim_end());
+        Ok(output::line(String::from_utf8_lossy(&script).trim_end())?)
     }
 }
 

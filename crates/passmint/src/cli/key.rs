@@ -140,8 +140,7 @@ async fn list(config: &Config, json: bool) -> Result<()> {
         ("state", "STATE"),
         ("state_at", "SINCE/UNTIL"),
     ];
-    output::table(keys.as_array().map_or(&[], Vec::as_slice), &columns);
-    Ok(())
+    output::table(keys.as_array().map_or(&[], Vec::as_slice), &columns)
 }
 
 fn tell_kid(answer: &Value, json: bool, what: &str) -> Result<()> {
@@ -150,8 +149,7 @@ fn tell_kid(answer: &Value, json: bool, what: &str) -> Result<()> {
     }
     let kid = answer.get("kid").and_then(Value::as_str).unwrap_or_default();
     eprintln!("The key {what}.");
-    output::line(kid);
-    Ok(())
+    Ok(output::line(kid)?)
 }
 
 impl Import {

@@ -19,6 +19,7 @@ mod serve;
 mod session;
 mod user;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -26,6 +27,7 @@ use anyhow::{Context as _, Result};
 use clap::{CommandFactory as _, Parser, Subcommand};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 
+use self::output::Unwritten;
 use crate::config::{Config, Sources};
 
 /// A token server: password login, rotating refresh tokens, instant revocation.
@@ -79,13 +81,19 @@ enum Command {
 
 /// Runs the command line.
 pub fn main() -> ExitCode {
-    // Usage errors end here with exit code 2.
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(words) => return say(&words),
+    };
     leave_no_core_dumps();
     let outcome = run(arguments);
     crate::telemetry::flush_log();
     match outcome {
         Ok(code) => code,
+        // A reader that has seen enough, as `head` does, is no failure.
+        Err(error) if error.downcast_ref().is_some_and(Unwritten::is_reader_gone) => {
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             eprintln!("passmint: {error:#}");
             ExitCode::FAILURE
@@ -93,14 +101,19 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Prints help, the version, or what is wrong with the usage: exit code 0, or 2.
+fn say(words: &clap::Error) -> ExitCode {
+    match words.print().and_then(|()| std::io::stdout().flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
+        _ => ExitCode::from(u8::try_from(words.exit_code()).unwrap_or(2)),
+    }
+}
+
 fn run(arguments: Arguments) -> Result<ExitCode> {
     let sources = Sources::from_environment(arguments.config, arguments.data);
     let done = |()| ExitCode::SUCCESS;
     match arguments.command {
-        Command::Completions(command) => {
-            command.run(&mut Arguments::command());
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Completions(command) => command.run(&mut Arguments::command()).map(done),
         Command::Man(command) => command.run(Arguments::command()).map(done),
         Command::Config(command) => command.run(&sources).map(done),
         Command::Doctor(command) => block_on(command.run(&sources)),

@@ -1,23 +1,36 @@
 //! Data on standard output: tables for people, JSON for programs.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 
 use anyhow::Result;
 use serde_json::Value;
 
-/// Prints one line. A reader that has seen enough, as `head` does, is no failure.
-pub(super) fn line(text: &str) {
-    let _ = writeln!(std::io::stdout().lock(), "{text}");
+/// Standard output took no more: its disk is full, or its reader has gone.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write to standard output: {0}")]
+pub(super) struct Unwritten(#[from] io::Error);
+
+impl Unwritten {
+    /// Whether the reader has gone.
+    pub(super) fn is_reader_gone(&self) -> bool {
+        self.0.kind() == io::ErrorKind::BrokenPipe
+    }
+}
+
+/// Prints one line.
+pub(super) fn line(text: &str) -> Result<(), Unwritten> {
+    let mut output = io::stdout().lock();
+    writeln!(output, "{text}")?;
+    Ok(output.flush()?)
 }
 
 /// Prints JSON, one document.
 pub(super) fn json(value: &Value) -> Result<()> {
-    line(&serde_json::to_string_pretty(value)?);
-    Ok(())
+    Ok(line(&serde_json::to_string_pretty(value)?)?)
 }
 
 /// Prints a list of objects as a table of those columns.
-pub(super) fn table(rows: &[Value], columns: &[(&str, &str)]) {
+pub(super) fn table(rows: &[Value], columns: &[(&str, &str)]) -> Result<()> {
     let cells: Vec<Vec<String>> = rows
         .iter()
         .map(|row| columns.iter().map(|(key, _)| cell(row.get(*key))).collect())
@@ -31,21 +44,23 @@ pub(super) fn table(rows: &[Value], columns: &[(&str, &str)]) {
     let print = |texts: Vec<String>| {
         let padded: Vec<String> =
             texts.iter().zip(&widths).map(|(text, width)| format!("{text:<width$}")).collect();
-        self::line(padded.join("  ").trim_end());
+        self::line(padded.join("  ").trim_end())
     };
-    print(columns.iter().map(|(_, title)| (*title).to_owned()).collect());
+    print(columns.iter().map(|(_, title)| (*title).to_owned()).collect())?;
     for row in cells {
-        print(row);
+        print(row)?;
     }
+    Ok(())
 }
 
 /// Prints one object, a field a line.
-pub(super) fn fields(value: &Value) {
-    let Value::Object(fields) = value else { return };
+pub(super) fn fields(value: &Value) -> Result<()> {
+    let Value::Object(fields) = value else { return Ok(()) };
     let width = fields.keys().map(String::len).max().unwrap_or(0);
     for (name, value) in fields {
-        line(&format!("{name:<width$}  {}", cell(Some(value))));
+        line(&format!("{name:<width$}  {}", cell(Some(value))))?;
     }
+    Ok(())
 }
 
 fn cell(value: Option<&Value>) -> String {

@@ -66,8 +66,7 @@ impl Session {
                     ("reason", "ENDED"),
                     ("user_agent", "CLIENT"),
                 ];
-                output::table(sessions.as_array().map_or(&[], Vec::as_slice), &columns);
-                Ok(())
+                output::table(sessions.as_array().map_or(&[], Vec::as_slice), &columns)
             }
             Self::End(End { id, user }) => {
                 let request = match (id, user) {
@@ -88,8 +87,7 @@ impl Session {
                 if json {
                     return output::json(&session);
                 }
-                output::fields(&session);
-                Ok(())
+                output::fields(&session)
             }
         }
     }

@@ -245,3 +245,57 @@ fn claims_and_roles_are_bounded_and_numbers_stay_what_they_are() {
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("at most 2048 bytes together"));
 }
+
+#[test]
+fn what_cannot_be_written_to_standard_output_is_an_error() {
+    let server = Server::start();
+    server.add_user("asha");
+    let session = server.login("asha").session();
+    for arguments in [
+        &["user", "list"][..],
+        &["user", "list", "--json"],
+        &["user", "show", "asha"],
+        &["user", "passwd", "asha"],
+        &["user", "passwd", "asha", "--json"],
+        &["user", "add", "bela"],
+        &["session", "list", "asha"],
+        &["session", "explain", &session],
+        &["key", "list"],
+        &["key", "rotate"],
+        &["audit", "list"],
+        &["audit", "export"],
+        &["audit", "verify"],
+        &["config", "print"],
+        &["doctor"],
+        &["completions", "bash"],
+        &["--help"],
+        &["--version"],
+    ] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = server
+            .command()
+            .args(arguments)
+            .stdin(std::process::Stdio::null())
+            .stdout(full)
+            .output()
+            .unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {errors}");
+        if arguments.len() > 1 {
+            assert!(
+                errors.contains("cannot write to standard output: No space"),
+                "{arguments:?}: {errors}"
+            );
+        }
+    }
+    // A password that nobody saw was not set, also where the reader has gone.
+    let line = format!("set -o pipefail; '{PASSMINT}' --data . user passwd asha </dev/null | true");
+    let output =
+        Command::new("bash").arg("-c").arg(line).current_dir(&server.data).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    server.login("asha");
+    let shown = server.must(&["user", "passwd", "asha"]);
+    server.login_with("asha", shown.trim());
+    let nobody = server.run(&["user", "passwd", "nobody"]);
+    assert_eq!((nobody.status.code(), nobody.stdout.as_slice()), (Some(1), &b""[..]));
+}

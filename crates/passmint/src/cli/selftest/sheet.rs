@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use serde_json::{Value, json};
 
 use super::judgement::{Fault, Judgement};
-use crate::cli::output;
+use crate::cli::output::{self, Unwritten};
 
 /// A family of attacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -62,12 +62,14 @@ struct Row {
 pub(super) struct Sheet {
     json: bool,
     rows: Vec<Row>,
+    /// Why a line was not printed.
+    unwritten: Option<Unwritten>,
 }
 
 impl Sheet {
     /// An empty one.
     pub(super) fn new(json: bool) -> Self {
-        Self { json, rows: Vec::new() }
+        Self { json, rows: Vec::new(), unwritten: None }
     }
 
     /// Enters how a check came out, with what was expected of the server.
@@ -85,7 +87,8 @@ impl Sheet {
         };
         let row = Row { group, name: name.into(), verdict, expected: expected.into(), seen };
         if !self.json {
-            output::line(&row.for_people());
+            let written = output::line(&row.for_people());
+            self.unwritten = self.unwritten.take().or(written.err());
         }
         self.rows.push(row);
     }
@@ -104,7 +107,7 @@ impl Sheet {
 
     /// Prints the summary, or everything as JSON. Success: nothing failed, and each of `groups` could
     /// be tested at all.
-    pub(super) fn finish(&self, url: &str, groups: &[Group]) -> Result<ExitCode> {
+    pub(super) fn finish(self, url: &str, groups: &[Group]) -> Result<ExitCode> {
         let [passed, failed, skipped] =
             [Verdict::Pass, Verdict::Fail, Verdict::Skip].map(|verdict| self.count(verdict));
         let untested = self.untested(groups);
@@ -118,10 +121,13 @@ impl Sheet {
                 "checks": self.rows.iter().map(Row::for_programs).collect::<Value>(),
             }))?;
         } else {
-            output::line(&format!("{passed} passed, {failed} failed, {skipped} skipped"));
+            output::line(&format!("{passed} passed, {failed} failed, {skipped} skipped"))?;
             for group in &untested {
-                output::line(&format!("The group {group} could not be tested."));
+                output::line(&format!("The group {group} could not be tested."))?;
             }
+        }
+        if let Some(unwritten) = self.unwritten {
+            return Err(unwritten.into());
         }
         let good = failed == 0 && untested.is_empty();
         Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
