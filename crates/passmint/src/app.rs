@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpSocket};
@@ -35,14 +35,24 @@ use crate::service::session::SessionService;
 use crate::service::token::TokenService;
 use crate::service::user::UserService;
 use crate::service::{Parts, Services};
-use crate::store::sqlite::{DatabaseLock, SqliteStore};
+use crate::store::sqlite::{DatabaseLock, Migration, SqliteStore};
 use crate::store::{CommitSink, KeyStore as _, LongestLifetimes, RevocationStore as _, StoreError};
 use crate::telemetry::{LogLevel, Metrics};
 use crate::throttle::{RefusalNotes, Throttle};
 
+/// What may be done to a database that is not there, or is an older one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// `serve`: begins in a folder that is there and has no trace of an earlier database, and migrates.
+    Serve,
+    /// `serve --init` and the demo: begins anyway, and migrates.
+    Anew,
+    /// Commands: begins as `serve` does, and does not migrate.
+    Command,
+}
+
 /// Opens the database of the settings and builds all services on it.
-pub async fn open(config: Config, clock: Arc<dyn Clock>) -> Result<Services> {
-    let lock = DatabaseLock::acquire(&config.database.sqlite)?;
+pub async fn open(config: Config, clock: Arc<dyn Clock>, opening: Opening) -> Result<Services> {
     let revocations = Arc::new(RevocationView::default());
     let metrics = Arc::new(Metrics::default());
     let committed = Committed {
@@ -50,7 +60,7 @@ pub async fn open(config: Config, clock: Arc<dyn Clock>) -> Result<Services> {
         metrics: Arc::clone(&metrics),
         clock: Arc::clone(&clock),
     };
-    let store = Arc::new(SqliteStore::open(lock, Arc::clone(&clock), Arc::new(committed))?);
+    let store = open_store(&config, Arc::clone(&clock), committed, opening)?;
     // Before they come into force: what must outlive a token outlives the longest.
     let longest = store.keep_lifetimes(lifetimes(&config)).await?;
     let clock_guard =
@@ -99,6 +109,55 @@ pub async fn open(config: Config, clock: Arc<dyn Clock>) -> Result<Services> {
         metrics,
         parts,
     })
+}
+
+fn open_store(
+    config: &Config,
+    clock: Arc<dyn Clock>,
+    sink: Committed,
+    opening: Opening,
+) -> Result<Arc<SqliteStore>> {
+    if opening != Opening::Anew {
+        refuse_to_begin_over_another(config)?;
+    }
+    let migration = if opening == Opening::Command { Migration::Refuse } else { Migration::Run };
+    let lock = DatabaseLock::acquire(&config.database.sqlite)?;
+    Ok(Arc::new(SqliteStore::open(lock, migration, clock, Arc::new(sink))?))
+}
+
+/// A database that is gone, or was emptied, is not begun anew without a word: users would be missing, and
+/// nobody would know why.
+pub fn refuse_to_begin_over_another(config: &Config) -> Result<()> {
+    let path = &config.database.sqlite;
+    let metadata = std::fs::metadata(path);
+    if metadata.as_ref().is_ok_and(|file| file.len() > 0) {
+        return Ok(());
+    }
+    let folder = config.database.folder();
+    if !folder.as_os_str().is_empty() && !folder.exists() {
+        bail!(
+            "there is no folder {}: make it, name another one with --data, or have it made by \
+             `passmint serve --init`",
+            folder.display()
+        );
+    }
+    let key = master_key_file(config);
+    let beside = config.master_key.value.is_none() && config.master_key.file.is_none();
+    let journal = path.with_extension("db-wal");
+    let trace = if beside && key.exists() {
+        key
+    } else if std::fs::metadata(&journal).is_ok_and(|file| file.len() > 0) {
+        journal
+    } else {
+        return Ok(());
+    };
+    let what = if metadata.is_ok() { "is empty" } else { "is gone" };
+    bail!(
+        "{} tells of a database {}, which {what}: put it back from a backup, or begin with no users by \
+         `passmint serve --init`",
+        trace.display(),
+        path.display()
+    )
 }
 
 /// The lifetimes that the settings give.
@@ -264,6 +323,7 @@ impl Server {
         let admin = admin::router(state, self.services.clone(), hosts, clock);
         let version = env!("CARGO_PKG_VERSION");
         parts.note(By::SERVER, AuditEvent::new(AuditKind::ServerStarted).with("version", version));
+        self.services.metrics.store_available(true);
         let maintenance = tokio::spawn(async move { maintenance.run().await });
         let health = Arc::clone(&self.health);
         let mut stopping = stop.clone();

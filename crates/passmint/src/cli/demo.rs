@@ -10,7 +10,7 @@ use clap::Args;
 
 use super::output;
 use super::serve::Running;
-use crate::app::{self, Server};
+use crate::app::{self, Opening, Server};
 use crate::clock::{Clock, SystemClock, TurnableClock};
 use crate::config::{Config, Place, Sources};
 use crate::domain::secret::Password;
@@ -64,7 +64,7 @@ impl Demo {
             Some(clock) => Arc::clone(clock) as _,
             None => Arc::new(SystemClock::default()),
         };
-        let services = app::open(config, time).await?;
+        let services = app::open(config, time, Opening::Anew).await?;
         let changed = !add_sample_user(&services).await?;
         let server = Server::bind(services.clone(), clock)?;
         let (public, admin) = server.urls()?;

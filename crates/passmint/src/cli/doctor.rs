@@ -10,8 +10,9 @@ use clap::Args;
 use rustix::fs::Access;
 use serde_json::{Value, json};
 
-use super::{control, output};
-use crate::app::{check_files, master_key_file};
+use super::control::{self, Request};
+use super::output;
+use crate::app::{check_files, master_key_file, refuse_to_begin_over_another};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Config, Place, Sources};
 use crate::crypto::master_key;
@@ -81,12 +82,30 @@ fn show(finding: &Finding) -> Value {
 async fn examine(config: &Config) -> Vec<Finding> {
     let mut findings = vec![settings(config)];
     findings.push(data_folder(&config.database.folder()));
+    findings.extend(free_space(&config.database.folder()));
+    let server = server(config).await;
     // Looked at once: SQLite's quick check reads the whole file.
     let path = &config.database.sqlite;
-    let examined = path.exists().then(|| SqliteStore::examine(path));
-    findings.push(database(path, examined.as_ref()));
-    findings.push(master_key(config, examined.and_then(Result::ok)));
-    findings.push(server(config).await);
+    match path.try_exists() {
+        Err(error) => findings.push(unseen(path, &error)),
+        Ok(exists) => {
+            let begun_over = refuse_to_begin_over_another(config).err();
+            let examined = exists.then(|| SqliteStore::examine(path));
+            findings.push(match (begun_over, &examined) {
+                (Some(error), _) => Finding::new(Verdict::Wrong, DATABASE, format!("{error:#}")),
+                (None, None) if server.running => {
+                    let text = format!(
+                        "{} is gone, and a server runs on it: stop it and restore a backup",
+                        path.display()
+                    );
+                    Finding::new(Verdict::Wrong, DATABASE, text)
+                }
+                (None, examined) => database(path, examined.as_ref()),
+            });
+            findings.push(master_key(config, examined.and_then(Result::ok)));
+        }
+    }
+    findings.push(server.finding);
     findings.push(guessing(config));
     findings.push(issuer(config));
     findings.push(passwords(config));
@@ -152,11 +171,44 @@ fn is_network_file_system(folder: &Path) -> bool {
     rustix::fs::statfs(folder).is_ok_and(|found| [NFS, SMB, CIFS, SMB2].contains(&found.f_type))
 }
 
+/// The name of the findings about the database file.
+const DATABASE: &str = "database";
+
+/// It is not known whether there is a database: that is no first start.
+fn unseen(path: &Path, error: &std::io::Error) -> Finding {
+    let text = format!(
+        "cannot look at {}: {error}. Run this as the user that runs Passmint",
+        path.display()
+    );
+    Finding::new(Verdict::Wrong, DATABASE, text)
+}
+
+/// Below this a server is about to fail, or has begun to.
+const TOO_LITTLE: u64 = 32 << 20;
+/// Below this it is time to look.
+const LITTLE: u64 = 512 << 20;
+
+/// What is left on the data's file system for who is not root; `None` where that cannot be told.
+fn free_space(folder: &Path) -> Option<Finding> {
+    const WHAT: &str = "free space";
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let found = rustix::fs::statvfs(folder).ok()?;
+    let free = found.f_bavail.saturating_mul(found.f_frsize);
+    let text = format!("{} MiB are free for {}", free >> 20, folder.display());
+    Some(match free {
+        0..TOO_LITTLE => {
+            Finding::new(Verdict::Wrong, WHAT, text + ": logins and refreshes fail on a full disk")
+        }
+        TOO_LITTLE..LITTLE => Finding::new(Verdict::Advice, WHAT, text),
+        _ => Finding::new(Verdict::Good, WHAT, text),
+    })
+}
+
 /// How far ahead tokens may have been issued before it is said.
 const AHEAD: Duration = Duration::from_hours(24);
 
 fn database(path: &Path, examined: Option<&Result<Examined, OpenError>>) -> Finding {
-    const WHAT: &str = "database";
+    const WHAT: &str = DATABASE;
     let shown = path.display();
     let Some(examined) = examined else {
         let text = format!("{shown} does not exist yet; the first start makes it");
@@ -230,13 +282,32 @@ fn master_key(config: &Config, examined: Option<Examined>) -> Finding {
     }
 }
 
-async fn server(config: &Config) -> Finding {
+/// The server of this database.
+struct Running {
+    running: bool,
+    finding: Finding,
+}
+
+async fn server(config: &Config) -> Running {
     const WHAT: &str = "server";
+    let wrong = |error: anyhow::Error| Finding::new(Verdict::Wrong, WHAT, format!("{error:#}"));
     match control::server_runs(config).await {
-        Ok(true) => return Finding::new(Verdict::Good, WHAT, "runs on this database"),
-        Ok(false) => {}
-        Err(error) => return Finding::new(Verdict::Wrong, WHAT, format!("{error:#}")),
+        Ok(false) => Running { running: false, finding: not_running(config) },
+        Err(error) => Running { running: false, finding: wrong(error) },
+        Ok(true) => {
+            let finding = match control::send(config, Request::StoreCheck).await {
+                Ok(_) => {
+                    Finding::new(Verdict::Good, WHAT, "runs, and reads and writes its database")
+                }
+                Err(error) => wrong(error.context("runs, but cannot read or write its database")),
+            };
+            Running { running: true, finding }
+        }
     }
+}
+
+fn not_running(config: &Config) -> Finding {
+    const WHAT: &str = "server";
     let listeners = [config.server.listen, config.server.admin_listen];
     for address in listeners {
         if let Err(error) = std::net::TcpListener::bind(address) {

@@ -50,7 +50,7 @@ enum Command {
     /// Run everything on an embedded database, with a sample user and calls to try.
     Demo(demo::Demo),
     /// Run the server.
-    Serve,
+    Serve(serve::Serve),
     /// Add, list and change users.
     #[command(subcommand)]
     User(user::User),
@@ -119,7 +119,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Doctor(command) => block_on(command.run(&sources)),
         Command::Selftest(command) => block_on(command.run()),
         Command::Demo(command) => block_on(command.run(sources)).map(done),
-        Command::Serve => block_on(serve::run(&sources)).map(done),
+        Command::Serve(command) => block_on(command.run(&sources)).map(done),
         Command::User(command) => block_on(command.run(&Config::load(&sources)?)).map(done),
         Command::Session(command) => block_on(command.run(&Config::load(&sources)?)).map(done),
         Command::Key(command) => block_on(command.run(&Config::load(&sources)?)).map(done),

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
+use clap::Args;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::control::ControlSocket;
-use crate::app::{self, Server};
+use crate::app::{self, Opening, Server};
 use crate::clock::SystemClock;
 use crate::config::{Config, Sources};
 use crate::domain::password::RECOMMENDED_LENGTH;
@@ -17,7 +18,23 @@ use crate::service::Services;
 use crate::telemetry::{self, LogLevel, Telemetry, Traces};
 use crate::watchdog;
 
-pub(super) async fn run(sources: &Sources) -> Result<()> {
+#[derive(Args)]
+pub(super) struct Serve {
+    /// Make the data folder, and begin without users where a database is missing.
+    #[arg(long)]
+    init: bool,
+}
+
+impl Serve {
+    pub(super) async fn run(self, sources: &Sources) -> Result<()> {
+        run(sources, if self.init { Opening::Anew } else { Opening::Serve }).await
+    }
+}
+
+/// More users are not counted at the start.
+const MANY_USERS: u32 = 10_000;
+
+async fn run(sources: &Sources, opening: Opening) -> Result<()> {
     let config = Config::load(sources)?;
     app::check_files(&config)?;
     let telemetry = telemetry::start(&config.log, &config.otlp)?;
@@ -27,12 +44,24 @@ pub(super) async fn run(sources: &Sources) -> Result<()> {
             "new passwords may be shorter than {RECOMMENDED_LENGTH} characters (password.min_length)"
         );
     }
-    let services = app::open(config, Arc::new(SystemClock::default())).await?;
+    let database = config.database.sqlite.display().to_string();
+    let settings_file = sources.config_file().map(|file| file.display().to_string());
+    let services = app::open(config, Arc::new(SystemClock::default()), opening).await?;
+    let users = services.users.count(MANY_USERS + 1).await?;
     let server = Server::bind(services.clone(), None)?;
     let (public, admin) = server.urls()?;
     let backend = services.parts.hashing.backend();
     let running = Running::start(server, services, sources.clone(), telemetry)?;
-    tracing::info!(public, admin, version = env!("CARGO_PKG_VERSION"), argon2 = %backend, "ready");
+    tracing::info!(
+        public,
+        admin,
+        database,
+        settings = settings_file.as_deref().unwrap_or("none"),
+        users = if users > MANY_USERS { format!("over {MANY_USERS}") } else { users.to_string() },
+        version = env!("CARGO_PKG_VERSION"),
+        argon2 = %backend,
+        "ready"
+    );
     running.wait().await
 }
 

@@ -110,7 +110,7 @@ impl Sources {
 
     /// The configuration file to read: given, named by `PASSMINT_CONFIG`, or beside the data if
     /// there is one.
-    fn config_file(&self) -> Option<PathBuf> {
+    pub fn config_file(&self) -> Option<PathBuf> {
         if let Some(file) = &self.file {
             return Some(file.clone());
         }

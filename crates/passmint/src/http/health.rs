@@ -1,7 +1,6 @@
 //! Probes: alive, ready.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -22,10 +21,9 @@ pub(crate) async fn readyz(
     State(services): State<Services>,
     State(health): State<Arc<Health>>,
 ) -> Response {
-    let ping = tokio::time::timeout(Duration::from_secs(2), services.parts.store.ping());
     let why = if health.is_draining() {
         Some("draining")
-    } else if !matches!(ping.await, Ok(Ok(()))) {
+    } else if services.parts.ping().await.is_err() {
         Some("database")
     } else {
         None

@@ -4,6 +4,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -59,6 +60,10 @@ impl Maintenance {
         let mut loops = JoinSet::new();
         let parts = || Arc::clone(&self.parts);
         loops.spawn(every("clock", SECOND, parts(), |parts| async move { parts.watch_clock() }));
+        let store = (parts(), Arc::new(AtomicBool::new(true)));
+        loops.spawn(every("store", SECOND, store, |(parts, available)| async move {
+            parts.watch_store(&available).await;
+        }));
         loops.spawn(every("throttles", SECOND, parts(), |parts| async move {
             parts.keep_throttles().await;
         }));
@@ -113,6 +118,37 @@ async fn round(name: &'static str, work: impl Future<Output = ()>) {
 }
 
 impl Parts {
+    /// Looks whether the store can be read and written; logs when that changes.
+    async fn watch_store(&self, available: &AtomicBool) {
+        let ping = self.ping().await;
+        self.metrics.store_available(ping.is_ok());
+        let was_available = available.swap(ping.is_ok(), Ordering::Relaxed);
+        match ping {
+            Ok(()) if !was_available => {
+                tracing::warn!("the database can be read and written again");
+            }
+            Err(error) if was_available => {
+                tracing::error!(%error, "not ready: the database cannot be read or written");
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether the store can be read and written, as far as is known without a write.
+    pub(crate) async fn ping(&self) -> Result<(), Failure> {
+        const WITHIN: Duration = Duration::from_secs(2);
+        match tokio::time::timeout(WITHIN, self.store.ping()).await {
+            Ok(outcome) => Ok(outcome?),
+            Err(_) => Err(Failure::Unavailable("a read takes too long".to_owned())),
+        }
+    }
+
+    /// The same with a write that is awaited.
+    pub(crate) async fn check_store(&self) -> Result<(), Failure> {
+        self.store.keep_running_time().await?;
+        self.ping().await
+    }
+
     /// Compares the clocks; a jump stops all destruction by age for a while.
     fn watch_clock(&self) {
         let event = self.clock_guard.lock().look(self.clock.now(), self.clock.steady());

@@ -113,6 +113,7 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Unavailable(cause) => Self::Unavailable(cause),
+            StoreError::Damaged(_) => Self::Unavailable(error.to_string()),
             StoreError::OutcomeUnknown(_) => Self::OutcomeUnknown(error.to_string()),
             StoreError::Failed(cause) => Self::Internal(cause),
         }

@@ -42,6 +42,9 @@ pub enum StoreError {
     /// try.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
+    /// The file is damaged where it was read or written. Nothing was changed.
+    #[error("the database is damaged ({0}): stop the server and restore a backup")]
+    Damaged(String),
     /// A write may or may not have happened: ask again before doing it again.
     #[error("whether it was written is not known: {0}")]
     OutcomeUnknown(String),

@@ -105,6 +105,9 @@ pub trait UserStore: Send + Sync {
     /// Up to `limit` users in the order of their ids, beginning after `after`.
     async fn users(&self, after: UserId, limit: u32) -> Result<Vec<User>, StoreError>;
 
+    /// How many users there are, counted up to `most`.
+    async fn count_users(&self, most: u32) -> Result<u32, StoreError>;
+
     /// Adds a user.
     async fn add_user(&self, user: NewUser, by: By) -> Result<Added, StoreError>;
 

@@ -262,6 +262,7 @@ impl Http {
 
 /// The store.
 struct Stored {
+    available: Gauge,
     commits: Counter,
     writes: Counter,
     write_time: Histogram,
@@ -274,6 +275,7 @@ impl Stored {
         let read = "A read of the store, with its wait for a connection";
         let new = || Histogram::new(histogram::STORE);
         Self {
+            available: to.metric("store_available", "1 while the database can be read and written"),
             commits: to.metric("store_commits", "Durable commits of the store"),
             writes: to.metric("store_writes", "Writes that those commits carried"),
             write_time: to.seconds("store_write_duration", write, new()),
@@ -348,6 +350,11 @@ impl Metrics {
     /// Counts a login that was recognised as a repeat.
     pub fn repeat_login(&self) {
         self.tokens.repeat_logins.inc();
+    }
+
+    /// Notes whether the store can be read and written.
+    pub fn store_available(&self, available: bool) {
+        self.store.available.set(available.into());
     }
 
     /// Counts a jump of the wall clock.

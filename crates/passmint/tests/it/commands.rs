@@ -130,7 +130,7 @@ fn doctor_says_what_is_wrong_and_how_to_mend_it() {
     };
     let (code, text) = doctor(&server);
     assert_eq!(code, Some(0), "{text}");
-    assert!(text.contains("ok      server: runs on this database"), "{text}");
+    assert!(text.contains("ok      server: runs, and reads and writes its database"), "{text}");
     server.stop();
     let key = server.data.join("master.key");
     let right = std::fs::read(&key).unwrap();

@@ -12,6 +12,7 @@
 )]
 
 mod architecture;
+mod bad_days;
 mod clients;
 mod clock_model;
 mod commands;

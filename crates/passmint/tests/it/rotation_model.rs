@@ -128,7 +128,8 @@ impl World {
         let config = Config::load(&Sources { data, environment, ..Sources::default() }).unwrap();
         let clock = Arc::new(StandingClock::at(Timestamp::from_micros(1_800_000_000_000_000)));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let open = passmint::app::open(config, Arc::clone(&clock) as _);
+        let open =
+            passmint::app::open(config, Arc::clone(&clock) as _, passmint::app::Opening::Serve);
         let services = runtime.block_on(open).unwrap();
         Self { runtime, services, clock, _folder: folder }
     }

@@ -54,6 +54,7 @@ pub(super) async fn execute(services: &Services, request: Request) -> Result<Val
             }))
         }
         Request::DatabaseVersion => Ok(json!(SqliteStore::newest_version())),
+        Request::StoreCheck => Ok(services.parts.check_store().await.map(|()| Value::Null)?),
     }
 }
 

@@ -23,6 +23,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::{UnixListener, UnixStream};
 use zeroize::Zeroizing;
 
+use crate::app::{self, Opening};
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::service::Services;
@@ -58,7 +59,8 @@ pub(super) async fn send(config: &Config, request: Request) -> Result<Value> {
                 "there is no database at {path}: name its folder with --data, or set database.url"
             );
         }
-        match crate::app::open(config.clone(), Arc::new(SystemClock::default())).await {
+        let clock = Arc::new(SystemClock::default());
+        match app::open(config.clone(), clock, Opening::Command).await {
             Ok(services) => {
                 if new {
                     eprintln!("passmint: there was no database at {path}: made one.");

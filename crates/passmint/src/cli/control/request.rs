@@ -32,6 +32,7 @@ pub(in crate::cli) enum Request {
     AuditList(AuditPage),
     AuditVerify { noted: Option<(i64, String)> },
     DatabaseVersion,
+    StoreCheck,
 }
 
 impl Request {

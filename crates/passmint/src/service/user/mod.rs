@@ -179,6 +179,11 @@ impl UserService {
         Ok(self.0.store.users(after.unwrap_or(UserId(i64::MIN)), limit).await?)
     }
 
+    /// How many users there are, counted up to `most`.
+    pub async fn count(&self, most: u32) -> Result<u32, UserError> {
+        Ok(self.0.store.count_users(most).await?)
+    }
+
     /// The failed logins of that name that are not forgotten; there need be no such user.
     pub fn lockouts(&self, name: &str) -> Vec<LockoutEntry> {
         self.0.lockouts(&Username::canonical(name))

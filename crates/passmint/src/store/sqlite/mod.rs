@@ -3,15 +3,17 @@
 //! One thread owns the write connection and commits together what has queued up (`writer`);
 //! checkpoints run on another (`checkpoint`); reads have connections of their own (`reader`). WAL
 //! with `synchronous=FULL`: what was answered survives a power cut. A lock on the file keeps a second
-//! server away (`lock`).
+//! server away (`lock`); `schema` tells whose file it is, and `health` how it is.
 
 mod audit;
 mod checkpoint;
+mod health;
 mod key;
 mod lock;
 mod reader;
 mod revocation;
 mod row;
+mod schema;
 mod session;
 mod session_walk;
 #[cfg(test)]
@@ -30,24 +32,14 @@ use crate::clock::Clock;
 use crate::domain::time::Timestamp;
 
 pub use lock::{DatabaseLock, LockError};
+pub use schema::{FIRST_SCHEMA, Migration};
 pub use session::rotation_statement;
 
 use checkpoint::Checkpointer;
+use health::Health;
 use reader::Readers;
+use schema::version;
 use writer::{RunningTime, Writer};
-
-/// The schema, step by step; the database's `user_version` counts the steps it has taken.
-const MIGRATIONS: [&str; 6] = [
-    FIRST_SCHEMA,
-    include_str!("../../../migrations/sqlite/0002_throttle_audit_import.sql"),
-    include_str!("../../../migrations/sqlite/0003_session_count.sql"),
-    include_str!("../../../migrations/sqlite/0004_lockouts.sql"),
-    include_str!("../../../migrations/sqlite/0005_both_clocks.sql"),
-    include_str!("../../../migrations/sqlite/0006_ended_before.sql"),
-];
-
-/// The first step; the bench harness builds its bare table from it.
-pub const FIRST_SCHEMA: &str = include_str!("../../../migrations/sqlite/0001_first.sql");
 
 /// Why a database could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +60,22 @@ pub enum OpenError {
         /// Ours.
         known: usize,
     },
+    /// Written by an older Passmint, and not to be migrated now.
+    #[error(
+        "{path} has schema version {found} of {known}: run `passmint db migrate`, or start the server, \
+         first; the Passmint that wrote it cannot open it after that"
+    )]
+    Older {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: usize,
+        /// Ours.
+        known: usize,
+    },
+    /// Another program's.
+    #[error("{0} is a database of another program: give another file with --data or database.url")]
+    Foreign(PathBuf),
     /// SQLite said no.
     #[error("cannot open the database {path}: {cause}")]
     Sqlite {
@@ -101,21 +109,25 @@ impl SqliteStore {
     /// Opens (and at need creates and migrates) the file that `lock` holds.
     pub fn open(
         lock: DatabaseLock,
+        migration: Migration,
         clock: Arc<dyn Clock>,
         sink: Arc<dyn CommitSink>,
     ) -> Result<Self, OpenError> {
         let path = lock.database().to_owned();
         let wrap = |cause| OpenError::Sqlite { path: path.clone(), cause };
+        schema::look(&path, migration)?;
         let mut connection = connect(&path).map_err(wrap)?;
-        migrate(&mut connection, &path)?;
+        schema::migrate(&mut connection, &path)?;
         let running_time = RunningTime::load(&connection, &*clock).map_err(wrap)?;
         let io = |cause| OpenError::Io { path: path.clone(), cause };
         let readers_sink = Arc::clone(&sink);
+        let health = Arc::new(Health::default());
         let writer =
-            Writer::start(connection, running_time, Arc::clone(&clock), sink).map_err(io)?;
+            Writer::start(connection, running_time, Arc::clone(&clock), sink, Arc::clone(&health))
+                .map_err(io)?;
         let checkpointer =
             Checkpointer::start(connect(&path).map_err(wrap)?, writer.commits()).map_err(io)?;
-        let readers = Readers::open(&path, readers_sink).map_err(wrap)?;
+        let readers = Readers::open(&path, readers_sink, health).map_err(wrap)?;
         Ok(Self { writer, readers, running_time, clock, _checkpointer: checkpointer, lock })
     }
 
@@ -123,17 +135,20 @@ impl SqliteStore {
     pub fn migrate_only(lock: &DatabaseLock) -> Result<(usize, usize), OpenError> {
         let path = lock.database();
         let wrap = |cause| OpenError::Sqlite { path: path.to_owned(), cause };
+        schema::look(path, Migration::Run)?;
         let mut connection = connect(path).map_err(wrap)?;
         let before = version(&connection).map_err(wrap)?;
-        migrate(&mut connection, path)?;
+        schema::migrate(&mut connection, path)?;
         Ok((before, version(&connection).map_err(wrap)?))
     }
 
     /// Looks at the file without holding it.
     pub fn examine(path: &Path) -> Result<Examined, OpenError> {
         let wrap = |cause| OpenError::Sqlite { path: path.to_owned(), cause };
-        let connection =
-            Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(wrap)?;
+        schema::look(path, Migration::Run)?;
+        let Some(connection) = schema::to_look(path)? else {
+            return Ok(Examined { quick_check: "ok".to_owned(), ..Examined::default() });
+        };
         let version = version(&connection).map_err(wrap)?;
         let quick_check =
             connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(wrap)?;
@@ -149,11 +164,9 @@ impl SqliteStore {
     /// Whether a database that is there holds keys, and so has had a master key.
     pub fn holds_keys(path: &Path) -> Result<bool, OpenError> {
         let wrap = |cause| OpenError::Sqlite { path: path.to_owned(), cause };
-        if !path.exists() {
+        let Some(connection) = schema::to_look(path)? else {
             return Ok(false);
-        }
-        let connection =
-            Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(wrap)?;
+        };
         if version(&connection).map_err(wrap)? == 0 {
             return Ok(false);
         }
@@ -162,12 +175,12 @@ impl SqliteStore {
 
     /// The newest schema version this program knows.
     pub const fn newest_version() -> usize {
-        MIGRATIONS.len()
+        schema::NEWEST
     }
 }
 
 /// What a database file says of itself.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Examined {
     /// Of the schema.
     pub version: usize,
@@ -200,36 +213,25 @@ fn connect(path: &Path) -> Result<Connection, rusqlite::Error> {
     Ok(connection)
 }
 
-fn version(connection: &Connection) -> Result<usize, rusqlite::Error> {
-    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
-}
-
-fn migrate(connection: &mut Connection, path: &Path) -> Result<(), OpenError> {
-    let wrap = |cause| OpenError::Sqlite { path: path.to_owned(), cause };
-    let found = version(connection).map_err(wrap)?;
-    let known = MIGRATIONS.len();
-    if found > known {
-        return Err(OpenError::Newer { path: path.to_owned(), found, known });
-    }
-    for (step, sql) in MIGRATIONS.iter().enumerate().skip(found) {
-        let transaction = connection.transaction().map_err(wrap)?;
-        transaction.execute_batch(sql).map_err(wrap)?;
-        transaction.pragma_update(None, "user_version", step + 1).map_err(wrap)?;
-        transaction.commit().map_err(wrap)?;
-    }
-    Ok(())
-}
-
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
         use rusqlite::ErrorCode::{
-            CannotOpen, DatabaseBusy, DatabaseLocked, DiskFull, OutOfMemory, ReadOnly,
+            CannotOpen, DatabaseBusy, DatabaseCorrupt, DatabaseLocked, DiskFull,
+            FileLockingProtocolFailed, NotADatabase, OutOfMemory, PermissionDenied, ReadOnly,
             SystemIoFailure,
         };
         match error.sqlite_error_code() {
+            Some(DatabaseCorrupt | NotADatabase) => Self::Damaged(error.to_string()),
             Some(
-                DatabaseBusy | DatabaseLocked | DiskFull | OutOfMemory | SystemIoFailure
-                | CannotOpen | ReadOnly,
+                DatabaseBusy
+                | DatabaseLocked
+                | DiskFull
+                | OutOfMemory
+                | SystemIoFailure
+                | CannotOpen
+                | ReadOnly
+                | PermissionDenied
+                | FileLockingProtocolFailed,
             ) => Self::Unavailable(error.to_string()),
             _ => Self::Failed(error.to_string()),
         }

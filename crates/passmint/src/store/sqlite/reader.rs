@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::Semaphore;
 
+use super::health::Health;
 use crate::store::{CommitSink, StoreError};
 
 /// How many reads run at once. They are point look-ups in memory; more would only add contention.
@@ -18,15 +19,21 @@ pub(super) struct Readers {
     idle: Arc<Mutex<Vec<Connection>>>,
     permits: Arc<Semaphore>,
     sink: Arc<dyn CommitSink>,
+    health: Arc<Health>,
 }
 
 impl Readers {
-    pub(super) fn open(path: &Path, sink: Arc<dyn CommitSink>) -> Result<Self, rusqlite::Error> {
+    pub(super) fn open(
+        path: &Path,
+        sink: Arc<dyn CommitSink>,
+        health: Arc<Health>,
+    ) -> Result<Self, rusqlite::Error> {
         let connections = (0..CONNECTIONS).map(|_| connect(path)).collect::<Result<Vec<_>, _>>()?;
         Ok(Self {
             idle: Arc::new(Mutex::new(connections)),
             permits: Arc::new(Semaphore::new(CONNECTIONS)),
             sink,
+            health,
         })
     }
 
@@ -56,9 +63,13 @@ impl Readers {
         .map_err(|error| StoreError::Failed(error.to_string()))?;
         self.sink.read(asked.elapsed());
         drop(span);
-        outcome
-            .ok_or_else(|| StoreError::Failed("no connection to read with".to_owned()))?
-            .map_err(StoreError::from)
+        outcome.ok_or_else(|| StoreError::Failed("no connection to read with".to_owned()))?.map_err(
+            |error| {
+                let error = StoreError::from(error);
+                self.health.note(&error);
+                error
+            },
+        )
     }
 }
 

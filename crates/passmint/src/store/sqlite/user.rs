@@ -58,6 +58,13 @@ impl UserStore for SqliteStore {
             .await
     }
 
+    async fn count_users(&self, most: u32) -> Result<u32, StoreError> {
+        const SQL: &str = "SELECT count(*) FROM (SELECT 1 FROM user LIMIT ?1)";
+        self.readers
+            .read(move |db| db.prepare_cached(SQL)?.query_row([most], |row| row.get(0)))
+            .await
+    }
+
     async fn add_user(&self, user: NewUser, by: By) -> Result<Added, StoreError> {
         self.writer.write(move |write| add(write, &user, &by)).await
     }

@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode};
 
-use super::health::Health;
 use super::job::Job;
 use super::{Done, MAX_QUEUED, RunningTime, Write};
 use crate::clock::Clock;
 use crate::domain::audit::ChainLink;
 use crate::domain::time::Timestamp;
+use crate::store::sqlite::health::Health;
 use crate::store::{CommitSink, StoreError};
 
 /// How many jobs one commit may carry.
@@ -147,6 +147,7 @@ impl Batches {
                     drop(self.connection.execute_batch("ROLLBACK"));
                     match failed {
                         Failed::One(number, error) => {
+                            self.health.note(&error);
                             let job = batch.remove(number);
                             job.way().span.record("otel.status_code", "ERROR");
                             again.extend(job.finish(Err(error)));
@@ -199,9 +200,11 @@ impl Batches {
                 stall: self.stall,
                 done: &mut *done,
             });
-            // A full or broken disk is everybody's; anything else is this job's own.
+            // A full or broken disk is everybody's; anything else, also a damaged page, is this job's own.
             ran.map_err(|error| match StoreError::from(error) {
-                error @ StoreError::Failed(_) => Failed::One(number, error),
+                error @ (StoreError::Failed(_) | StoreError::Damaged(_)) => {
+                    Failed::One(number, error)
+                }
                 error => Failed::All(error),
             })?;
         }

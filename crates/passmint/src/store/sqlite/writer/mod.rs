@@ -1,10 +1,9 @@
 //! The one thread that writes. What has queued up is committed together, and nobody is answered
 //! before the commit.
 //!
-//! `job` is what it is given, `batch` runs and commits, `health` is how it is.
+//! `job` is what it is given, `batch` runs and commits.
 
 mod batch;
-mod health;
 mod job;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,6 +15,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension as _};
 
+use super::health::Health;
 use crate::clock::Clock;
 use crate::domain::audit::{AuditEvent, AuditKind, ChainLink};
 use crate::domain::moment::Moment;
@@ -25,7 +25,6 @@ use crate::domain::time::{Timestamp, micros};
 use crate::store::{By, COMMIT_WITHIN, CommitSink, StoreError, Uncommitted};
 
 use batch::Batches;
-use health::Health;
 use job::{Detached, Early, Job, Pending};
 
 /// How many jobs may wait. Beyond it callers are told that the store is unavailable.
@@ -212,10 +211,11 @@ impl Writer {
         running_time: RunningTime,
         clock: Arc<dyn Clock>,
         sink: Arc<dyn CommitSink>,
+        health: Arc<Health>,
     ) -> std::io::Result<Self> {
         let other = std::io::Error::other::<rusqlite::Error>;
         let (jobs, queue) = sync_channel(MAX_QUEUED);
-        let (commits, health) = (Arc::new(AtomicU64::new(0)), Arc::new(Health::default()));
+        let commits = Arc::new(AtomicU64::new(0));
         let last_record = crate::store::sqlite::audit::newest(&connection).map_err(other)?;
         let issued = number(&connection, "issued_until").map_err(other)?.unwrap_or(0);
         let issued_until = Arc::new(AtomicI64::new(issued));

@@ -1,5 +1,6 @@
-//! How the writer is, for readiness: whether its last commit succeeded, and for how long it has been at
-//! the present one. A disk that is full or stuck is seen here and nowhere else.
+//! How the store is, for readiness: whether the writer's last commit succeeded, for how long it has been
+//! at the present one, and whether the file was found damaged. A disk that is full or stuck is seen here
+//! and nowhere else.
 
 use std::time::{Duration, Instant};
 
@@ -14,13 +15,16 @@ const STUCK_AFTER: Duration = Duration::from_secs(5);
 struct State {
     busy_since: Option<Instant>,
     failure: Option<String>,
+    /// What SQLite said of the damage. It stays until the process ends: nothing mends it meanwhile.
+    damage: Option<String>,
 }
 
-/// Shared by the writer's thread and whoever asks.
+/// Shared by the writer's thread, the readers and whoever asks.
 #[derive(Default)]
 pub(super) struct Health(Mutex<State>);
 
 impl Health {
+    /// The writer begins a batch.
     pub(super) fn begin(&self) {
         self.0.lock().busy_since = Some(Instant::now());
     }
@@ -35,8 +39,19 @@ impl Health {
         state.failure = failure.map(ToString::to_string).or(slow);
     }
 
+    /// Notes an error of a read or a write, if it tells of damage.
+    pub(super) fn note(&self, error: &StoreError) {
+        if let StoreError::Damaged(cause) = error {
+            self.0.lock().damage.get_or_insert_with(|| cause.clone());
+        }
+    }
+
+    /// An error says why nothing can be read or written.
     pub(super) fn check(&self) -> Result<(), StoreError> {
         let state = self.0.lock();
+        if let Some(damage) = &state.damage {
+            return Err(StoreError::Damaged(damage.clone()));
+        }
         let busy = state.busy_since.map(|since| since.elapsed()).filter(|busy| *busy > STUCK_AFTER);
         match (busy, &state.failure) {
             (Some(busy), _) => {
