@@ -1,7 +1,5 @@
-//! The one place that puts the parts together: settings in, a running server out. Commands and tests
-//! use the same.
+//! Opens the database and builds all services on it.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::thread::available_parallelism;
@@ -10,34 +8,31 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::{RwLock, watch};
+use tokio::sync::RwLock;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::{self, AllowedHosts, DemoClock};
-use crate::clock::{Clock, TurnableClock};
+use super::server::load_tls;
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::crypto::hasher::{Argon2Params, HashSink, HashingPool, PoolSettings};
 use crate::crypto::master_key;
 use crate::crypto::sealing::Sealer;
-use crate::domain::audit::{AuditEvent, AuditKind, By};
+use crate::domain::audit::AuditKind;
 use crate::domain::clock_guard::ClockGuard;
 use crate::domain::revocation::RevocationEntry;
 use crate::domain::secret::SecretBytes;
 use crate::domain::session::EndReason;
-use crate::http::listener::{Listener, Tls};
-use crate::http::{Health, PublicState, router};
+use crate::http::listener::Tls;
 use crate::revocation::RevocationView;
 use crate::service::audit::AuditService;
 use crate::service::key::{KeyService, open_ring};
-use crate::service::maintenance::Maintenance;
 use crate::service::session::SessionService;
 use crate::service::token::TokenService;
 use crate::service::user::UserService;
 use crate::service::{Parts, Services};
 use crate::store::sqlite::{DatabaseLock, Migration, SqliteStore};
 use crate::store::{CommitSink, KeyStore as _, LongestLifetimes, RevocationStore as _, StoreError};
-use crate::telemetry::{LogLevel, Metrics};
+use crate::telemetry::Metrics;
 use crate::throttle::{RefusalNotes, Throttle};
 
 /// What may be done to a database that is not there, or is an older one.
@@ -161,7 +156,7 @@ pub fn refuse_to_begin_over_another(config: &Config) -> Result<()> {
 }
 
 /// The lifetimes that the settings give.
-fn lifetimes(config: &Config) -> LongestLifetimes {
+pub(super) fn lifetimes(config: &Config) -> LongestLifetimes {
     let (access, refresh) = (config.tokens.access_lifetime, config.sessions.idle_lifetime);
     LongestLifetimes { access, refresh }
 }
@@ -281,114 +276,6 @@ fn pool_settings(config: &Config) -> PoolSettings {
     }
 }
 
-/// A server whose listeners are bound.
-pub struct Server {
-    services: Services,
-    health: Arc<Health>,
-    public: TcpListener,
-    admin: TcpListener,
-    tls: Tls,
-    clock: Option<Arc<TurnableClock>>,
-}
-
-impl Server {
-    /// Binds both listeners for the services.
-    pub fn bind(services: Services, clock: Option<Arc<TurnableClock>>) -> Result<Self> {
-        let config = services.settings.load_full();
-        let server = &config.server;
-        let tls = Tls::default();
-        load_tls(&tls, &config)?;
-        let public = bind(server.listen, "server.listen")?;
-        let admin = bind(server.admin_listen, "server.admin_listen")?;
-        Ok(Self { services, health: Arc::default(), public, admin, tls, clock })
-    }
-
-    /// Where the public and the admin listener are, as URLs.
-    pub fn urls(&self) -> Result<(String, String)> {
-        let tls = self.services.settings.load().server.tls_cert.is_some();
-        let scheme = if tls { "https" } else { "http" };
-        let public = format!("{scheme}://{}", self.public.local_addr()?);
-        Ok((public, format!("http://{}", self.admin.local_addr()?)))
-    }
-
-    /// Serves until `stop` turns true and everything accepted is answered.
-    pub async fn run(self, stop: watch::Receiver<bool>) -> Result<()> {
-        let state = PublicState::new(self.services.clone(), Arc::clone(&self.health));
-        let config = self.services.settings.load_full();
-        let hosts = AllowedHosts::new(self.admin.local_addr()?.ip(), &config.server.admin_hosts);
-        let public = router::public(state.clone());
-        let (parts, keys) = (Arc::clone(&self.services.parts), self.services.keys.clone());
-        let maintenance = Arc::new(Maintenance::new(Arc::clone(&parts), keys));
-        let clock = self.clock.map(|clock| DemoClock::new(clock, Arc::clone(&maintenance)));
-        let admin = admin::router(state, self.services.clone(), hosts, clock);
-        let version = env!("CARGO_PKG_VERSION");
-        parts.note(By::SERVER, AuditEvent::new(AuditKind::ServerStarted).with("version", version));
-        self.services.metrics.store_available(true);
-        let maintenance = tokio::spawn(async move { maintenance.run().await });
-        let health = Arc::clone(&self.health);
-        let mut stopping = stop.clone();
-        let drain = tokio::spawn(async move {
-            drop(stopping.wait_for(|stop| *stop).await);
-            health.drain();
-        });
-        let listener = |socket, tls, router| {
-            let (settings, metrics) =
-                (Arc::clone(&self.services.settings), Arc::clone(&self.services.metrics));
-            Listener { socket, tls, router, settings, metrics }
-        };
-        tokio::join!(
-            listener(self.public, self.tls, public).serve(stop.clone()),
-            listener(self.admin, Tls::default(), admin).serve(stop),
-        );
-        finish_detached(&self.services.parts.detached).await;
-        crate::watchdog::all_is_answered();
-        drain.abort();
-        maintenance.abort();
-        self.services.parts.keep_throttles().await;
-        self.services.parts.note_folded_refusals();
-        if let Err(error) = self.services.parts.store.keep_running_time().await {
-            tracing::warn!(%error, "the running time could not be kept");
-        }
-        Ok(())
-    }
-
-    /// The TLS side, for reloading.
-    pub fn tls(&self) -> Tls {
-        self.tls.clone()
-    }
-}
-
-/// Waits for work whose clients have gone away: what they tried is still to be counted.
-async fn finish_detached(detached: &TaskTracker) {
-    const LONGEST: Duration = Duration::from_secs(2);
-    detached.close();
-    if tokio::time::timeout(LONGEST, detached.wait()).await.is_err() {
-        tracing::warn!(left = detached.len(), "some work was not finished in time and is cut off");
-    }
-}
-
-fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener> {
-    /// Connections that the kernel keeps until they are accepted, where `net.core.somaxconn` allows so
-    /// many: beyond it clients that come at once are left to try again after a second, then three.
-    const BACKLOG: u32 = 4096;
-    let listen = || {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        socket.listen(BACKLOG)
-    };
-    listen().with_context(|| {
-        format!("cannot listen on {address}: give another address or port with {setting}")
-    })
-}
-
-fn load_tls(tls: &Tls, config: &Config) -> Result<()> {
-    if let (Some(cert), Some(key)) = (&config.server.tls_cert, &config.server.tls_key) {
-        tls.load(cert, key)?;
-    }
-    Ok(())
-}
-
 /// Reads the files that the settings name, as the start is going to: certificate, key, master key.
 pub fn check_files(config: &Config) -> Result<()> {
     load_tls(&Tls::default(), config)?;
@@ -398,86 +285,4 @@ pub fn check_files(config: &Config) -> Result<()> {
         master_key::read(&file)?;
     }
     Ok(())
-}
-
-/// Settings that a reload does not change.
-const FROM_THE_START_ON: [&str; 8] = [
-    "server.listen",
-    "server.admin_listen",
-    "server.admin_hosts",
-    "database.",
-    "master_key.",
-    "hashing.",
-    "log.format",
-    "otlp.endpoint",
-];
-
-/// Names of settings that a reload changes. Values that are not shown count as equal.
-fn changed(old: &Config, new: &Config) -> Vec<String> {
-    let pairs = old.effective.iter().zip(&new.effective);
-    let counts = |name: &str| !FROM_THE_START_ON.iter().any(|fixed| name.starts_with(fixed));
-    pairs
-        .filter(|(old, new)| old.value != new.value && counts(&new.setting))
-        .map(|(_, new)| new.setting.clone())
-        .collect()
-}
-
-/// Takes new settings while the server runs. What only counts at start is named and left as it was;
-/// a mistake leaves everything as it was. Returns which settings have changed.
-pub async fn reload(
-    services: &Services,
-    tls: &Tls,
-    log: Option<&LogLevel>,
-    new: Config,
-) -> Result<Vec<String>> {
-    let old = services.settings.load_full();
-    let changed = changed(&old, &new);
-    let mut fixed = Vec::new();
-    let (a, b) = (&old.server, &new.server);
-    let listeners = (a.listen, a.admin_listen, &a.admin_hosts, a.tls_cert.is_some())
-        != (b.listen, b.admin_listen, &b.admin_hosts, b.tls_cert.is_some());
-    if listeners {
-        fixed.push("server.listen, server.admin_listen, server.admin_hosts, TLS on or off");
-    }
-    if old.database != new.database {
-        fixed.push("database");
-    }
-    if old.hashing != new.hashing {
-        fixed.push("hashing");
-    }
-    if old.log.format != new.log.format {
-        fixed.push("log.format");
-    }
-    if old.otlp.endpoint != new.otlp.endpoint {
-        fixed.push("otlp.endpoint");
-    }
-    // Before anything changes: longer lifetimes count only once they are written.
-    let longest = services.parts.store.keep_lifetimes(lifetimes(&new)).await?;
-    if !fixed.is_empty() {
-        tracing::warn!(settings = fixed.join("; "), "these settings count from the next start on");
-    }
-    if old.server.tls_cert.is_some() && new.server.tls_cert.is_some() {
-        load_tls(tls, &new)?;
-    }
-    if let Some(log) = log {
-        log.reload(tracing_subscriber::EnvFilter::new(&new.log.level))
-            .context("cannot change the log's level")?;
-    }
-    let mut next = new;
-    next.server.listen = old.server.listen;
-    next.server.admin_listen = old.server.admin_listen;
-    next.server.admin_hosts.clone_from(&old.server.admin_hosts);
-    if old.server.tls_cert.is_none() || next.server.tls_cert.is_none() {
-        next.server.tls_cert.clone_from(&old.server.tls_cert);
-        next.server.tls_key.clone_from(&old.server.tls_key);
-    }
-    next.database = old.database.clone();
-    next.master_key = old.master_key.clone();
-    next.hashing = old.hashing.clone();
-    next.otlp.endpoint.clone_from(&old.otlp.endpoint);
-    *services.parts.longest.lock() = longest;
-    services.settings.store(Arc::new(next));
-    services.tokens.forget_known();
-    services.parts.note(By::OPERATOR, AuditEvent::new(AuditKind::SettingsReloaded));
-    Ok(changed)
 }
