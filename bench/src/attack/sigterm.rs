@@ -72,7 +72,7 @@ fn rows(fates: &[Fate], ends: &[f64]) -> Vec<Row> {
     let mut faults = Vec::new();
     if let Some(fate) = fates.iter().find(|fate| fate.answered < LEAST_ANSWERS) {
         let text = format!("only {} answers in a run: that was no load", fate.answered);
-        faults.push(Fault::Weak(text));
+        faults.push(if fate.answered == 0 { Fault::Wrong(text) } else { Fault::Weak(text) });
     }
     let failed: Vec<_> = fates.iter().flat_map(|fate| &fate.failed).collect();
     if let Some(first) = failed.first() {

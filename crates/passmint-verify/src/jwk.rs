@@ -15,6 +15,9 @@ pub struct Jwk {
     /// `sig`.
     #[serde(rename = "use", default, skip_serializing_if = "Option::is_none")]
     pub use_: Option<String>,
+    /// What the key is for (RFC 7517 section 4.3); absent in the sets that Passmint serves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_ops: Option<Vec<String>>,
     /// The one algorithm of the key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alg: Option<String>,
@@ -57,6 +60,7 @@ impl Jwk {
         Self {
             kty: kty.to_owned(),
             use_: Some("sig".to_owned()),
+            key_ops: None,
             alg: Some(algorithm.name().to_owned()),
             kid: String::new(),
             crv: None,
@@ -97,7 +101,8 @@ impl Jwk {
         jwk.named_by_thumbprint()
     }
 
-    /// The key to verify with. `alg`, when given, must be the one of the key type.
+    /// The key to verify with. `alg`, when given, must be the one of the key type; a key that its owner
+    /// gave out for something else, as encryption, verifies nothing (RFC 7517 sections 4.2 and 4.3).
     pub(crate) fn verifying_key(&self) -> Result<VerifyingKey, KeyError> {
         let algorithm = match (self.kty.as_str(), self.crv.as_deref()) {
             ("EC", Some("P-256")) => Algorithm::Es256,
@@ -105,8 +110,14 @@ impl Jwk {
             ("RSA", _) => Algorithm::Rs256,
             _ => return Err(KeyError::Unsupported("kty or crv")),
         };
-        if self.alg.as_deref().is_some_and(|alg| alg != algorithm.name()) {
+        if self.alg.as_deref().is_some_and(|alg| Algorithm::from_name(alg) != Some(algorithm)) {
             return Err(KeyError::Unsupported("alg"));
+        }
+        if self.use_.as_deref().is_some_and(|use_| use_ != "sig") {
+            return Err(KeyError::Unsupported("use"));
+        }
+        if self.key_ops.as_ref().is_some_and(|ops| !ops.iter().any(|op| op == "verify")) {
+            return Err(KeyError::Unsupported("key_ops"));
         }
         let part = |member: &Option<String>| {
             member
@@ -171,6 +182,36 @@ mod tests {
         let kids: Vec<&str> = set.keys.iter().map(|key| key.kid.as_str()).collect();
         assert_eq!(kids, ["b"]);
         assert!(serde_json::from_str::<JwkSet>(r#"{"keys":7}"#).is_err());
+    }
+
+    #[test]
+    fn what_a_key_is_given_out_for_is_obeyed() {
+        const KEY: &str =
+            r#""kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo""#;
+        let usable = |members: &str| {
+            let jwk: Jwk = serde_json::from_str(&format!("{{{KEY}{members}}}")).unwrap();
+            jwk.verifying_key().is_ok()
+        };
+        for good in [
+            "",
+            r#","use":"sig""#,
+            r#","key_ops":["verify"]"#,
+            r#","key_ops":["sign","verify"],"use":"sig""#,
+            r#","alg":"EdDSA""#,
+            r#","alg":"Ed25519""#,
+        ] {
+            assert!(usable(good), "{good}");
+        }
+        for bad in [
+            r#","use":"enc""#,
+            r#","key_ops":["encrypt"]"#,
+            r#","key_ops":[]"#,
+            r#","use":"sig","key_ops":["sign"]"#,
+            r#","alg":"Ed448""#,
+            r#","alg":"ES256""#,
+        ] {
+            assert!(!usable(bad), "{bad}");
+        }
     }
 
     #[test]

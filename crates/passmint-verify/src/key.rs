@@ -37,8 +37,12 @@ impl Algorithm {
         }
     }
 
-    /// The algorithm of that exact name, or `None`.
+    /// The algorithm of that exact name, or `None`. Ed25519 has two: `EdDSA` (RFC 8037), under which
+    /// tokens are signed here, and `Ed25519` (RFC 9864).
     pub fn from_name(name: &str) -> Option<Self> {
+        if name == "Ed25519" {
+            return Some(Self::EdDsa);
+        }
         [Self::Es256, Self::EdDsa, Self::Rs256, Self::Hs256].into_iter().find(|a| a.name() == name)
     }
 

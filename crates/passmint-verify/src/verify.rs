@@ -58,7 +58,7 @@ pub fn verify(token: &str, keys: &KeySet, rules: &Rules, now: i64) -> Result<Cla
 fn signer(compact: &Compact<'_>, keys: &KeySet) -> Result<Signer, &'static str> {
     let header = &compact.header;
     let accepts = |key: &VerifyingKey| {
-        header.alg == key.algorithm().name()
+        Algorithm::from_name(&header.alg) == Some(key.algorithm())
             && key.accepts(compact.signing_input, &compact.signature)
     };
     if header.typ.as_deref().is_some_and(|typ| !typ.eq_ignore_ascii_case("JWT")) {

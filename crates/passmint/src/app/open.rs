@@ -1,6 +1,6 @@
 //! Opens the database and builds all services on it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::thread::available_parallelism;
 use std::time::Duration;
@@ -40,8 +40,10 @@ use crate::throttle::{RefusalNotes, Throttle};
 pub enum Opening {
     /// `serve`: begins in a folder that is there and has no trace of an earlier database, and migrates.
     Serve,
-    /// `serve --init` and the demo: begins anyway, and migrates.
+    /// `serve --init`: begins anyway, and migrates.
     Anew,
+    /// The demo: makes the folder, and else as `serve` does.
+    Demo,
     /// Commands: begins as `serve` does, and does not migrate.
     Command,
 }
@@ -112,20 +114,25 @@ fn open_store(
     sink: Committed,
     opening: Opening,
 ) -> Result<Arc<SqliteStore>> {
-    if opening != Opening::Anew {
-        refuse_to_begin_over_another(config)?;
+    match opening {
+        Opening::Anew => put_journal_aside(config)?,
+        Opening::Demo => refuse_over_a_trace(config)?,
+        Opening::Serve | Opening::Command => refuse_to_begin_over_another(config)?,
     }
     let migration = if opening == Opening::Command { Migration::Refuse } else { Migration::Run };
     let lock = DatabaseLock::acquire(&config.database.sqlite)?;
     Ok(Arc::new(SqliteStore::open(lock, migration, clock, Arc::new(sink))?))
 }
 
+/// Whether the file is not there, or holds nothing.
+pub fn is_nothing(path: &Path) -> bool {
+    std::fs::metadata(path).map_or(0, |file| file.len()) == 0
+}
+
 /// A database that is gone, or was emptied, is not begun anew without a word: users would be missing, and
-/// nobody would know why.
+/// nobody would know why. Nor is one in a folder that is not there: its name may be mistyped.
 pub fn refuse_to_begin_over_another(config: &Config) -> Result<()> {
-    let path = &config.database.sqlite;
-    let metadata = std::fs::metadata(path);
-    if metadata.as_ref().is_ok_and(|file| file.len() > 0) {
+    if !is_nothing(&config.database.sqlite) {
         return Ok(());
     }
     let folder = config.database.folder();
@@ -136,23 +143,54 @@ pub fn refuse_to_begin_over_another(config: &Config) -> Result<()> {
             folder.display()
         );
     }
+    refuse_over_a_trace(config)
+}
+
+/// A master key beside the database, or a journal with something in it, tells of one that was there.
+fn refuse_over_a_trace(config: &Config) -> Result<()> {
+    let path = &config.database.sqlite;
+    if !is_nothing(path) {
+        return Ok(());
+    }
     let key = master_key_file(config);
     let beside = config.master_key.value.is_none() && config.master_key.file.is_none();
-    let journal = path.with_extension("db-wal");
+    let journal = journal(path);
     let trace = if beside && key.exists() {
         key
-    } else if std::fs::metadata(&journal).is_ok_and(|file| file.len() > 0) {
+    } else if !is_nothing(&journal) {
         journal
     } else {
         return Ok(());
     };
-    let what = if metadata.is_ok() { "is empty" } else { "is gone" };
+    let what = if path.exists() { "is empty" } else { "is gone" };
     bail!(
         "{} tells of a database {}, which {what}: put it back from a backup, or begin with no users by \
          `passmint serve --init`",
         trace.display(),
         path.display()
     )
+}
+
+/// SQLite's write-ahead log: beside the file itself, not beside a link to it.
+fn journal(database: &Path) -> PathBuf {
+    let mut journal =
+        std::fs::canonicalize(database).unwrap_or_else(|_| database.to_owned()).into_os_string();
+    journal.push("-wal");
+    journal.into()
+}
+
+/// SQLite deletes the journal of an empty file; it may hold what was answered last.
+fn put_journal_aside(config: &Config) -> Result<()> {
+    let path = &config.database.sqlite;
+    let journal = journal(path);
+    if is_nothing(path) && !is_nothing(&journal) {
+        let mut aside = journal.clone().into_os_string();
+        aside.push(".old");
+        std::fs::rename(&journal, &aside)
+            .with_context(|| format!("cannot put {} aside", journal.display()))?;
+        tracing::warn!(journal = %aside.display(), "kept the journal of the database that is gone");
+    }
+    Ok(())
 }
 
 /// The lifetimes that the settings give.

@@ -4,6 +4,7 @@ use anyhow::Result;
 use clap::Subcommand;
 
 use super::control::{self, Request};
+use crate::app::refuse_to_begin_over_another;
 use crate::config::Config;
 use crate::store::sqlite::{DatabaseLock, SqliteStore};
 
@@ -23,7 +24,9 @@ impl Db {
             );
             return Ok(());
         }
-        let lock = DatabaseLock::acquire(&config.database.sqlite)?;
+        let path = &config.database.sqlite;
+        refuse_to_begin_over_another(config)?;
+        let lock = DatabaseLock::acquire(path)?;
         let (before, after) = SqliteStore::migrate_only(&lock)?;
         if before == after {
             eprintln!("The schema is up to date (version {after}).");

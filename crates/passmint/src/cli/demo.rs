@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
 use super::output;
-use super::serve::Running;
+use super::serve::{OnHangup, Running};
 use crate::app::{self, Opening, Server};
 use crate::clock::{Clock, SystemClock, TurnableClock};
 use crate::config::{Config, Place, Sources};
@@ -64,11 +64,11 @@ impl Demo {
             Some(clock) => Arc::clone(clock) as _,
             None => Arc::new(SystemClock::default()),
         };
-        let services = app::open(config, time, Opening::Anew).await?;
+        let services = app::open(config, time, Opening::Demo).await?;
         let changed = !add_sample_user(&services).await?;
         let server = Server::bind(services.clone(), clock)?;
         let (public, admin) = server.urls()?;
-        let running = Running::start(server, services, sources.clone(), telemetry)?;
+        let running = Running::start(server, services, sources.clone(), telemetry, OnHangup::Stop)?;
         for (taken, url) in taken.into_iter().zip([&public, &admin]) {
             if let Some(taken) = taken {
                 eprintln!("passmint: {taken} is taken, so the demo is at {url} instead.");

@@ -92,14 +92,15 @@ async fn examine(config: &Config) -> Vec<Finding> {
             let begun_over = refuse_to_begin_over_another(config).err();
             let examined = exists.then(|| SqliteStore::examine(path));
             findings.push(match (begun_over, &examined) {
-                (Some(error), _) => Finding::new(Verdict::Wrong, DATABASE, format!("{error:#}")),
-                (None, None) if server.running => {
+                (Some(_), _) | (None, None) if server.running => {
                     let text = format!(
-                        "{} is gone, and a server runs on it: stop it and restore a backup",
+                        "{} is gone or empty, but the server that runs still holds it: copy it while it \
+                         does, from /proc/PID/fd, or restore a backup",
                         path.display()
                     );
                     Finding::new(Verdict::Wrong, DATABASE, text)
                 }
+                (Some(error), _) => Finding::new(Verdict::Wrong, DATABASE, format!("{error:#}")),
                 (None, examined) => database(path, examined.as_ref()),
             });
             findings.push(master_key(config, examined.and_then(Result::ok)));
@@ -137,7 +138,9 @@ fn data_folder(folder: &Path) -> Finding {
     let shown = folder.display();
     match std::fs::metadata(folder) {
         Err(_) => {
-            let text = format!("{shown} does not exist yet; the first start makes it");
+            let text = format!(
+                "{shown} does not exist: make it, or have it made by `passmint serve --init`"
+            );
             Finding::new(Verdict::Advice, WHAT, text)
         }
         Ok(_) if rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK).is_err() => {
@@ -275,7 +278,7 @@ fn master_key(config: &Config, examined: Option<Examined>) -> Finding {
             let text = format!("{}; keep a copy apart from the database's backups", file.display());
             Finding::new(Verdict::Good, WHAT, text)
         }
-        Err(master_key::MasterKeyError::Missing(_)) if !config.database.sqlite.exists() => {
+        Err(master_key::MasterKeyError::Missing(_)) if seal_check.is_none() => {
             Finding::new(Verdict::Advice, WHAT, "not made yet; the first start makes it")
         }
         Err(error) => Finding::new(Verdict::Wrong, WHAT, error.to_string()),

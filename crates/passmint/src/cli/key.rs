@@ -93,7 +93,8 @@ pub(super) struct Import {
 #[derive(Args)]
 pub(super) struct Reseal {
     /// The file of the new master key (`openssl rand -base64 32`, mode 0600). Without it, one is made
-    /// beside the old one, which is kept as FILE.old.
+    /// beside the old one, which is kept as FILE.old, or FILE.old-2 and so on where that is taken:
+    /// backups of its time need it.
     #[arg(long, value_name = "FILE")]
     new_master_key: Option<PathBuf>,
 }
@@ -198,7 +199,7 @@ impl Reseal {
         let count = resealed.get("resealed").and_then(Value::as_u64).unwrap_or_default();
         eprintln!("{count} keys are sealed under {}.", file.display());
         if made {
-            let old = with_suffix(&current, "old");
+            let old = unused(&current, "old");
             master_key::replace(&current, &file, &old)?;
             eprintln!("It is now {}; the old one is {}.", current.display(), old.display());
         } else {
@@ -206,6 +207,14 @@ impl Reseal {
         }
         Ok(())
     }
+}
+
+/// The first of `path.suffix`, `path.suffix-2`, … that is not there.
+fn unused(path: &Path, suffix: &str) -> PathBuf {
+    let numbered = (2..).map(|number| with_suffix(path, &format!("{suffix}-{number}")));
+    let mut all = std::iter::once(with_suffix(path, suffix)).chain(numbered);
+    // Of endlessly many names one is free.
+    all.find(|name| std::fs::symlink_metadata(name).is_err()).unwrap_or_else(|| path.to_owned())
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {

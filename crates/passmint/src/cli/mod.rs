@@ -27,7 +27,6 @@ use anyhow::{Context as _, Result};
 use clap::{CommandFactory as _, Parser, Subcommand};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 
-use self::output::Unwritten;
 use crate::config::{Config, Sources};
 
 /// A token server: password login, rotating refresh tokens, instant revocation.
@@ -90,10 +89,6 @@ pub fn main() -> ExitCode {
     crate::telemetry::flush_log();
     match outcome {
         Ok(code) => code,
-        // A reader that has seen enough, as `head` does, is no failure.
-        Err(error) if error.downcast_ref().is_some_and(Unwritten::is_reader_gone) => {
-            ExitCode::SUCCESS
-        }
         Err(error) => {
             eprintln!("passmint: {error:#}");
             ExitCode::FAILURE

@@ -8,25 +8,35 @@ use serde_json::Value;
 /// Standard output took no more: its disk is full, or its reader has gone.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write to standard output: {0}")]
-pub(super) struct Unwritten(#[from] io::Error);
+pub(super) struct Unwritten(io::Error);
 
-impl Unwritten {
-    /// Whether the reader has gone.
-    pub(super) fn is_reader_gone(&self) -> bool {
-        self.0.kind() == io::ErrorKind::BrokenPipe
+/// Prints one line. A reader that has seen enough, as `head` does, is no failure.
+pub(super) fn line(text: &str) -> Result<(), Unwritten> {
+    match print(text) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Unwritten(error)),
+        _ => Ok(()),
     }
 }
 
-/// Prints one line.
-pub(super) fn line(text: &str) -> Result<(), Unwritten> {
+/// Prints one line that somebody has to see: a reader that has gone is a failure, too.
+pub(super) fn seen(text: &str) -> Result<()> {
+    Ok(print(text).map_err(Unwritten)?)
+}
+
+fn print(text: &str) -> io::Result<()> {
     let mut output = io::stdout().lock();
     writeln!(output, "{text}")?;
-    Ok(output.flush()?)
+    output.flush()
 }
 
 /// Prints JSON, one document.
 pub(super) fn json(value: &Value) -> Result<()> {
     Ok(line(&serde_json::to_string_pretty(value)?)?)
+}
+
+/// The same, which somebody has to see.
+pub(super) fn json_seen(value: &Value) -> Result<()> {
+    seen(&serde_json::to_string_pretty(value)?)
 }
 
 /// Prints a list of objects as a table of those columns.

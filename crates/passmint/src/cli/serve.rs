@@ -51,7 +51,7 @@ async fn run(sources: &Sources, opening: Opening) -> Result<()> {
     let server = Server::bind(services.clone(), None)?;
     let (public, admin) = server.urls()?;
     let backend = services.parts.hashing.backend();
-    let running = Running::start(server, services, sources.clone(), telemetry)?;
+    let running = Running::start(server, services, sources.clone(), telemetry, OnHangup::Reload)?;
     tracing::info!(
         public,
         admin,
@@ -78,6 +78,7 @@ impl Running {
         services: Services,
         sources: Sources,
         telemetry: Telemetry,
+        on_hangup: OnHangup,
     ) -> Result<Self> {
         let Telemetry { log, traces } = telemetry;
         watchdog::start().context("cannot start the watchdog")?;
@@ -86,7 +87,7 @@ impl Running {
         let control = tokio::spawn(ControlSocket::bind(&socket)?.serve(services.clone()));
         let (stop, stopping) = watch::channel(false);
         let (tls, sources) = (server.tls(), sources.pinned());
-        let mut reloader = Reloader { services, tls, sources, log };
+        let mut reloader = Reloader { services, tls, sources, log, on_hangup };
         tokio::spawn(async move {
             if let Err(error) = reloader.listen(&stop).await {
                 tracing::error!(%error, "signals cannot be received");
@@ -132,6 +133,16 @@ struct Reloader {
     tls: Tls,
     sources: Sources,
     log: Option<LogLevel>,
+    on_hangup: OnHangup,
+}
+
+/// What SIGHUP means.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum OnHangup {
+    /// The settings are read anew.
+    Reload,
+    /// The terminal was closed, and the demo in it ends.
+    Stop,
 }
 
 impl Reloader {
@@ -144,7 +155,10 @@ impl Reloader {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                _ = hangup.recv() => self.reload().await,
+                _ = hangup.recv() => match self.on_hangup {
+                    OnHangup::Reload => self.reload().await,
+                    OnHangup::Stop => break,
+                },
             }
         }
         tracing::info!("stopping: answering what is under way");

@@ -175,7 +175,8 @@ fn a_file_that_is_gone_and_one_in_its_place() {
         if emptied {
             std::fs::write(&path, "").unwrap();
         }
-        for command in [&["serve"][..], &["user", "add", "bela"]] {
+        let commands = [&["serve"][..], &["user", "add", "bela"], &["db", "migrate"], &["demo"]];
+        for command in commands {
             let output = briefly(&server.data).args(command).output().unwrap();
             let errors = String::from_utf8_lossy(&output.stderr);
             assert_eq!(output.status.code(), Some(1), "{command:?}: {errors}");
@@ -188,6 +189,18 @@ fn a_file_that_is_gone_and_one_in_its_place() {
         assert!(said.contains("tells of a database"), "{said}");
     }
     assert_eq!(std::fs::metadata(&path).unwrap().len(), 0, "nothing was made");
+    // Whoever insists still loses no journal.
+    let journal = std::fs::read(server.data.join("passmint.db-wal")).unwrap();
+    assert!(!journal.is_empty());
+    let mut insisting = briefly(&server.data).args(["serve", "--init"]).spawn().unwrap();
+    let kept = server.data.join("passmint.db-wal.old");
+    wait_until("it begins", || kept.exists() && std::fs::metadata(&path).unwrap().len() > 0);
+    Command::new("kill").arg(insisting.id().to_string()).status().unwrap();
+    insisting.wait().unwrap();
+    assert!(std::fs::read(&kept).unwrap() == journal);
+    std::fs::remove_file(server.data.join("passmint.db-wal")).ok();
+    std::fs::rename(&kept, server.data.join("passmint.db-wal")).unwrap();
+    std::fs::remove_file(server.data.join("passmint.db-shm")).ok();
     std::fs::rename(&aside, &path).unwrap();
     server.start_again();
     server.login("asha");

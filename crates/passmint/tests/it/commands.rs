@@ -296,6 +296,10 @@ fn what_cannot_be_written_to_standard_output_is_an_error() {
     server.login("asha");
     let shown = server.must(&["user", "passwd", "asha"]);
     server.login_with("asha", shown.trim());
+    let strict = Server::start_with(&[("PASSWORD__MIN_LENGTH", "40")]);
+    strict.must(&["user", "add", "asha"]);
+    let shown = strict.must(&["user", "passwd", "asha"]);
+    strict.login_with("asha", shown.trim());
     let nobody = server.run(&["user", "passwd", "nobody"]);
     assert_eq!((nobody.status.code(), nobody.stdout.as_slice()), (Some(1), &b""[..]));
 }

@@ -127,7 +127,7 @@ fn counted_as_audited(server: &Server, outcome: &str, event: &str) -> u64 {
         if counted == audited {
             return counted;
         }
-        assert!(began.elapsed() < Duration::from_secs(60), "{audited} {event}, {counted} counted");
+        assert!(began.elapsed() < Duration::from_mins(1), "{audited} {event}, {counted} counted");
     }
 }
 

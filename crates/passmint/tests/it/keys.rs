@@ -332,7 +332,13 @@ fn keys_are_sealed_under_the_master_key() {
     let pair = server.login("asha");
     let master = server.data.join("master.key");
     assert_eq!(std::fs::metadata(&master).unwrap().permissions().mode() & 0o777, 0o600);
+    let first = std::fs::read(&master).unwrap();
     server.must(&["key", "reseal"]);
+    let second = std::fs::read(&master).unwrap();
+    server.must(&["key", "reseal"]);
+    let old = |name: &str| std::fs::read(server.data.join(name)).unwrap();
+    assert!(old("master.key.old") == first, "backups of its time need it");
+    assert!(old("master.key.old-2") == second);
     assert_eq!(server.me(&pair.token).status, 200);
     server.stop();
     server.start_again();
@@ -353,8 +359,10 @@ fn keys_are_sealed_under_the_master_key() {
     std::fs::set_permissions(&master, std::fs::Permissions::from_mode(0o600)).unwrap();
     assert!(refused(&server).contains("openssl rand -base64 32"));
     std::fs::write(&master, good).unwrap();
-    std::fs::set_permissions(&master, std::fs::Permissions::from_mode(0o644)).unwrap();
-    assert!(refused(&server).contains("chmod 600"));
+    for open in [0o644, 0o640, 0o604, 0o620, 0o610] {
+        std::fs::set_permissions(&master, std::fs::Permissions::from_mode(open)).unwrap();
+        assert!(refused(&server).contains("chmod 600"), "{open:o}");
+    }
     std::fs::set_permissions(&master, std::fs::Permissions::from_mode(0o600)).unwrap();
     server.start_again();
     assert_eq!(server.try_login("asha", PASSWORD).status, 200);

@@ -264,6 +264,10 @@ fn refreshing_with_an_access_token_where_allowed() {
     renew("a.b.c").is_json(206, INVALID);
     server.must(&["session", "end", &pair.session()]);
     renew(&token).is_json(206, INVALID);
+    let other = server.login_with("sample_user", "1234Pass");
+    assert_eq!(renew(&other.token).status, 200);
+    server.must(&["session", "end", &other.session()]);
+    renew(&other.token).is_json(206, INVALID);
 }
 
 #[test]

@@ -80,12 +80,18 @@ fn the_demos_own_folder_goes_with_it() {
         r"
         TMPDIR=$PWD PASSMINT_SERVER__LISTEN=127.0.0.1:0 PASSMINT_SERVER__ADMIN_LISTEN=127.0.0.1:0 {} demo > banner &
         for i in $(seq 100); do grep -q Ctrl-C banner && break; sleep 0.05; done
-        stat -c %a passmint-demo-*; kill $!; wait $!; ls -d passmint-demo-*
+        stat -c %a passmint-demo-*; kill -$SIGNAL $!; wait $!; ls -d passmint-demo-*
         ",
         crate::harness::PASSMINT
     );
-    let output = Command::new("bash").arg("-c").arg(script).current_dir(&folder).output().unwrap();
-    assert_eq!(String::from_utf8(output.stdout).unwrap(), "700\n");
+    // HUP: its terminal was closed.
+    for signal in ["TERM", "HUP"] {
+        let mut command = Command::new("timeout");
+        command.args(["30", "bash", "-c", &script]).env("SIGNAL", signal).current_dir(&folder);
+        let output = command.output().unwrap();
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), "700\n", "{signal}");
+        std::fs::remove_file(folder.join("banner")).unwrap();
+    }
 }
 
 #[test]

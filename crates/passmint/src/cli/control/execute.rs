@@ -92,8 +92,13 @@ async fn user(services: &Services, request: Request) -> Result<Value> {
             users.set(&name, set).await?;
             Ok(show_user(&users.find(&name).await?))
         }
-        Request::UserPassword { name, password } => {
-            users.set_password(&name, Password::new(password)).await?;
+        Request::UserPassword { name, password, generated } => {
+            let password = Password::new(password);
+            if generated {
+                users.set_generated_password(&name, password).await?;
+            } else {
+                users.set_password(&name, password).await?;
+            }
             Ok(Value::Null)
         }
         Request::UserEnable { name } => Ok(users.enable(&name).await.map(|()| Value::Null)?),

@@ -13,7 +13,7 @@ pub(in crate::cli) enum Request {
     UserList { after: Option<i64>, limit: u32 },
     UserShow { name: String },
     UserSet(Box<UserSet>),
-    UserPassword { name: String, password: String },
+    UserPassword { name: String, password: String, generated: bool },
     UserEnable { name: String },
     UserDisable { name: String },
     UserDelete { name: String },

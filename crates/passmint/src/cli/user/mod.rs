@@ -216,19 +216,18 @@ impl Add {
         let added = control::send(config, request).await?;
         let id = added.get("id").and_then(Value::as_i64).unwrap_or_default();
         let generated = added.get("password").and_then(Value::as_str);
-        let shown = if json {
-            output::json(&added)
-        } else {
+        if !json {
             eprintln!("Added {name} with id {id}.");
-            generated.map_or(Ok(()), |password| {
-                eprintln!("The password, shown only now:");
-                output::line(password).map_err(Into::into)
-            })
-        };
-        if generated.is_none() {
-            return shown;
         }
-        // Also when only the reader has gone.
+        let Some(password) = generated else {
+            return if json { output::json(&added) } else { Ok(()) };
+        };
+        let shown = if json {
+            output::json_seen(&added)
+        } else {
+            eprintln!("The password, shown only now:");
+            output::seen(password)
+        };
         shown.map_err(|error| {
             anyhow!("{name} was added with a password that nobody knows (`user passwd` sets another): {error:#}")
         })
@@ -243,11 +242,14 @@ impl Passwd {
             Some(password) => password.clone(),
             None => generate(config, &name, json).await?,
         };
-        let request = Request::UserPassword { name: name.clone(), password };
+        let generated = given.is_none();
+        let request = Request::UserPassword { name: name.clone(), password, generated };
         let set = control::send(config, request).await.map(drop);
         match given {
             Some(_) => set?,
-            None => set.context("the password above was not set")?,
+            None => set.with_context(|| {
+                format!("the password above may not be set: `user passwd {name}` sets another")
+            })?,
         }
         if json && given.is_some() {
             return output::json(&json!({ "password": null }));
@@ -263,13 +265,12 @@ async fn generate(config: &Config, name: &str, json: bool) -> Result<String> {
     control::send(config, Request::UserShow { name: name.to_owned() }).await?;
     let password = random::password()?;
     let shown = if json {
-        output::json(&json!({ "password": password }))
+        output::json_seen(&json!({ "password": password }))
     } else {
         eprintln!("The password of {name}, shown only now:");
-        output::line(&password).map_err(Into::into)
+        output::seen(&password)
     };
-    // Also when only the reader has gone.
-    shown.map_err(|error| anyhow!("{name} has the password as before: {error:#}"))?;
+    shown.with_context(|| format!("{name} has the password as before"))?;
     Ok(password)
 }
 

@@ -105,7 +105,7 @@ impl Parsed {
     /// Reads a hash; `None` for anything that this server does not verify.
     pub fn read(hash: &PasswordHash) -> Option<Self> {
         let text = hash.expose();
-        if text.starts_with("$2") {
+        if ["$2a$", "$2b$", "$2y$"].iter().any(|kind| text.starts_with(kind)) {
             return bcrypt(text, |cost| Scheme::Bcrypt { cost });
         }
         if text.starts_with('$') {

@@ -153,11 +153,13 @@ async fn a_flood_from_one_neighbourhood_does_not_take_the_turns_of_others() {
 
 #[tokio::test]
 async fn a_client_that_goes_away_ends_its_job_only_until_the_hash_begins() {
-    let pool = pool(Argon2Params { memory_kib: 19_456, passes: 4, lanes: 1 });
+    let pool = pool(Argon2Params { memory_kib: 19_456, passes: 40, lanes: 1 });
     let begun = from("192.0.2.1", Duration::from_secs(5));
     let waiting = from("192.0.2.2", Duration::from_secs(5));
     let go_away = async {
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        while pool.shared.state.lock().own.running == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         begun.client_gone.cancel();
         waiting.client_gone.cancel();
     };

@@ -226,6 +226,19 @@ impl UserService {
     pub async fn set_password(&self, name: &str, password: Password) -> Result<(), UserError> {
         let user = self.find(name).await?;
         self.check_password(&password, &names(&user))?;
+        self.replace_password(&user, password).await
+    }
+
+    /// The same with a random password, which is not judged: `password.min_length` may be more.
+    pub async fn set_generated_password(
+        &self,
+        name: &str,
+        password: Password,
+    ) -> Result<(), UserError> {
+        self.replace_password(&self.find(name).await?, password).await
+    }
+
+    async fn replace_password(&self, user: &User, password: Password) -> Result<(), UserError> {
         let hash = self.0.hashing.hash(password, &self.operators_turn()).await?;
         let by = By::OPERATOR;
         let change = PasswordChange { user: user.id, hash, expected_version: None, keep: None, by };

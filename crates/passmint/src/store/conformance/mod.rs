@@ -27,13 +27,13 @@ pub(in crate::store) const MINUTE: Duration = Duration::from_mins(1);
 pub(in crate::store) struct World {
     pub(in crate::store) store: Arc<dyn Store>,
     clock: Arc<StandingClock>,
-    told: Arc<Told>,
+    pub(in crate::store) told: Arc<Told>,
     pub(in crate::store) folder: tempfile::TempDir,
 }
 
 #[derive(Default)]
-struct Told {
-    revoked: Mutex<Vec<Revocation>>,
+pub(in crate::store) struct Told {
+    pub(in crate::store) revoked: Mutex<Vec<Revocation>>,
     commits: Mutex<Vec<usize>>,
     ended: Mutex<Vec<(EndReason, u64)>>,
     writes: Mutex<Vec<Duration>>,

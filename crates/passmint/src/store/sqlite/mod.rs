@@ -164,6 +164,7 @@ impl SqliteStore {
     /// Whether a database that is there holds keys, and so has had a master key.
     pub fn holds_keys(path: &Path) -> Result<bool, OpenError> {
         let wrap = |cause| OpenError::Sqlite { path: path.to_owned(), cause };
+        schema::look(path, Migration::Run)?;
         let Some(connection) = schema::to_look(path)? else {
             return Ok(false);
         };

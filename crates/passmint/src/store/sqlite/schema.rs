@@ -69,7 +69,8 @@ pub(super) fn look(path: &Path, migration: Migration) -> Result<(), OpenError> {
     let ours = match (id, found) {
         (APPLICATION_ID, _) => true,
         (0, 0) => tables("").map_err(wrap)? == 0,
-        (0, _) => tables("AND name IN ('user', 'session', 'former_user')").map_err(wrap)? == 3,
+        // Those of the first step, which no later one drops.
+        (0, _) => tables("AND name IN ('user', 'session', 'revocation')").map_err(wrap)? == 3,
         _ => false,
     };
     if !ours {
@@ -106,22 +107,28 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Op
     Ok(())
 }
 
+/// As many steps as that, one after the other.
+#[cfg(test)]
+pub(super) fn take_steps(connection: &Connection, steps: usize) -> Result<(), rusqlite::Error> {
+    for (step, sql) in MIGRATIONS.iter().enumerate().take(steps) {
+        connection.execute_batch(sql)?;
+        connection.pragma_update(None, "user_version", step + 1)?;
+    }
+    Ok(())
+}
+
 /// A whole copy beside the file, which only its owner may read.
 fn copy_aside(connection: &Connection, path: &Path, version: usize) -> Result<PathBuf, OpenError> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".schema-{version}"));
     let copy = path.with_file_name(name);
     let io = |cause| OpenError::Io { path: copy.clone(), cause };
-    // SQLite writes into a file that is there only if it is empty; this one is of an attempt that failed.
-    OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&copy)
-        .map_err(io)?;
-    connection
-        .execute("VACUUM INTO ?1", [copy.to_string_lossy()])
-        .map_err(|cause| OpenError::Sqlite { path: copy.clone(), cause })?;
+    // One that is there is of an attempt that failed. SQLite writes into an empty file, and so with its mode.
+    drop(std::fs::remove_file(&copy));
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(&copy).map_err(io)?;
+    if let Err(cause) = connection.execute("VACUUM INTO ?1", [copy.to_string_lossy()]) {
+        drop(std::fs::remove_file(&copy));
+        return Err(OpenError::Sqlite { path: copy, cause });
+    }
     Ok(copy)
 }

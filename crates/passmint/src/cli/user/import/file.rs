@@ -100,8 +100,10 @@ fn user(
     let Value::Object(mut object) = value else {
         return Some(Err("it is no JSON object".to_owned()));
     };
-    let (Some(Value::String(model)), Some(Value::Object(fields))) =
-        (object.get("model").cloned(), object.remove("fields"))
+    let is_dump = object.get("model").is_some_and(Value::is_string)
+        && object.get("fields").is_some_and(Value::is_object);
+    let (true, Some(Value::String(model)), Some(Value::Object(fields))) =
+        (is_dump, object.get("model").cloned(), is_dump.then(|| object.remove("fields")).flatten())
     else {
         return Some(serde_json::from_value(Value::Object(object)).map_err(|error| fault(&error)));
     };

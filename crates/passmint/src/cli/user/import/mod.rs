@@ -10,6 +10,7 @@ use clap::Args;
 use serde_json::json;
 
 use self::file::{Entry, LeftBehind, Roles};
+use crate::app::{is_nothing, refuse_to_begin_over_another};
 use crate::cli::control::{self, Request};
 use crate::cli::output;
 use crate::config::Config;
@@ -79,7 +80,8 @@ impl Import {
         let order: Vec<usize> = candidates.iter().map(|candidate| candidate.at).collect();
         let users = candidates.into_iter().map(|candidate| candidate.user).collect();
         let (mut imported, mut existing) = (0, 0);
-        for (at, outcome) in order.into_iter().zip(self.send(config, users).await?) {
+        let (outcomes, failure) = self.send(config, users).await;
+        for (at, outcome) in order.into_iter().zip(outcomes) {
             match outcome {
                 ImportOutcome::Imported => imported += 1,
                 ImportOutcome::Exists => existing += 1,
@@ -89,7 +91,13 @@ impl Import {
         refused.sort();
         let place = |at: usize| places.get(at).cloned().unwrap_or_default();
         let refused = refused.into_iter().map(|(at, why)| (place(at), why)).collect();
-        self.show(&Report { imported, existing, refused, left })
+        let shown = self.show(&Report { imported, existing, refused, left });
+        match failure {
+            None => shown,
+            Some(error) => {
+                Err(error.context("not all users were looked at; import the file again"))
+            }
+        }
     }
 
     fn text(&self) -> Result<String> {
@@ -103,13 +111,30 @@ impl Import {
         Ok(text)
     }
 
-    /// What becomes, or would become, of each of these users.
-    async fn send(&self, config: &Config, users: Vec<ImportedUser>) -> Result<Vec<ImportOutcome>> {
-        if self.dry_run && !config.database.sqlite.exists() {
-            // Nothing to be in the way of anybody.
-            return Ok(vec![ImportOutcome::Imported; users.len()]);
-        }
+    /// What becomes, or would become, of each of these users; of the first ones only, and why, if there
+    /// is an error.
+    async fn send(
+        &self,
+        config: &Config,
+        users: Vec<ImportedUser>,
+    ) -> (Vec<ImportOutcome>, Option<anyhow::Error>) {
         let mut outcomes = Vec::with_capacity(users.len());
+        let error = self.send_batches(config, users, &mut outcomes).await.err();
+        (outcomes, error)
+    }
+
+    async fn send_batches(
+        &self,
+        config: &Config,
+        users: Vec<ImportedUser>,
+        outcomes: &mut Vec<ImportOutcome>,
+    ) -> Result<()> {
+        if self.dry_run && is_nothing(&config.database.sqlite) {
+            refuse_to_begin_over_another(config)?;
+            // Nothing to be in the way of anybody.
+            outcomes.resize(users.len(), ImportOutcome::Imported);
+            return Ok(());
+        }
         let mut users = users.into_iter().peekable();
         while users.peek().is_some() {
             let users = users.by_ref().take(BATCH).collect();
@@ -122,7 +147,7 @@ impl Import {
                 serde_json::from_value(control::send(config, request).await?)?;
             outcomes.extend(batch);
         }
-        Ok(outcomes)
+        Ok(())
     }
 
     fn show(&self, report: &Report) -> Result<()> {
