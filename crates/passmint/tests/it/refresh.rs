@@ -1,8 +1,9 @@
 //! Contract sections 2 and 3: `POST /api/v1/token-refresh/` and the table of answers.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::harness::{PASSWORD, Pair, Server, claims, post};
+use crate::harness::{PASSWORD, Pair, Server, claims, get, post};
 
 const PATH: &str = "/api/v1/token-refresh/";
 const INVALID: &str = r#"{"error":"Invalid refresh token"}"#;
@@ -268,6 +269,42 @@ fn refreshing_with_an_access_token_where_allowed() {
     assert_eq!(renew(&other.token).status, 200);
     server.must(&["session", "end", &other.session()]);
     renew(&other.token).is_json(206, INVALID);
+}
+
+#[test]
+fn renewing_while_the_user_is_disabled_gives_no_token_that_lives_on() {
+    let server = Server::start_with(&[
+        ("SESSIONS__REFRESH_WITH_ACCESS_TOKEN", "true"),
+        ("HASHING__MEMORY_KIB", "64"),
+    ]);
+    let mut renewed = 0;
+    for round in 0..40 {
+        let name = format!("user-{round}");
+        server.add_user(&name);
+        let first = server.login(&name).token;
+        let stop = AtomicBool::new(false);
+        let tokens: Vec<String> = std::thread::scope(|scope| {
+            let renew = || {
+                let mut tokens = vec![first.clone()];
+                while !stop.load(Ordering::Relaxed) {
+                    let answer = server.send(post(PATH).form(&format!("token={first}")));
+                    if answer.status == 200 {
+                        tokens.push(answer.json()["token"].as_str().unwrap().to_owned());
+                    }
+                }
+                tokens
+            };
+            let clients: Vec<_> = (0..3).map(|_| scope.spawn(renew)).collect();
+            server.must(&["user", "disable", &name]);
+            stop.store(true, Ordering::Relaxed);
+            clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
+        });
+        renewed += tokens.len() - 3;
+        for token in &tokens {
+            assert_eq!(server.send(get("/forward-auth").jwt(token)).status, 401, "round {round}");
+        }
+    }
+    assert!(renewed > 40, "only {renewed} renewals");
 }
 
 #[test]
