@@ -248,8 +248,9 @@ impl Shared {
         self.sink.hashed(waited, started.elapsed());
     }
 
-    /// Notes the least of what a few hashes take: the first one takes its memory from the system, and other
-    /// work may delay any of them. One slow measurement would delay every refusal until more hashes follow.
+    /// Notes the least of what a few hashes take: the first one takes its memory from the system. In time on
+    /// the processor, since other work, before which this thread gives way, may delay all of them; a price
+    /// that is too high would delay every refusal until more hashes follow.
     fn measure(&self, scheme: Scheme) {
         const MOST: u32 = 5;
         const LONG_ENOUGH: Duration = Duration::from_millis(500);
@@ -258,9 +259,9 @@ impl Shared {
         let began = Instant::now();
         let mut least = Duration::MAX;
         for _ in 0..MOST {
-            let started = Instant::now();
+            let started = processor_time();
             if scheme.compute(&mut lent.core, b"", &salt, &mut tag).is_ok() {
-                least = least.min(started.elapsed());
+                least = least.min(processor_time().saturating_sub(started));
             }
             if began.elapsed() >= LONG_ENOUGH {
                 break;
@@ -304,4 +305,11 @@ impl Shared {
         }
         Some(tag)
     }
+}
+
+/// How long the calling thread has run on a processor (`clock_gettime(2)`).
+fn processor_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default())
 }
