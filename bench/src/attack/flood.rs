@@ -51,7 +51,7 @@ const MEMORY_A_LOGIN: f64 = 32.0 / 1024.0;
 /// of them waiting.
 const LONGEST_WAIT: f64 = 2.0;
 /// Statuses that refuse a login for the time being.
-const REFUSED: &[u16] = &[429, 503];
+pub(super) const REFUSED: &[u16] = &[429, 503];
 const GRANTED: &[u16] = &[200];
 
 /// Which flood.

@@ -27,8 +27,6 @@ const WRONG: &str = "Correct-Horse-8";
 const RECOVERY: Duration = Duration::from_secs(2);
 /// How often the others look whether the server is there.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
-/// Statuses that refuse a login for the time being.
-const REFUSED: &[u16] = &[429, 503];
 /// Room for all connections.
 const CONNECTIONS: [Setting; 2] = [
     ("PASSMINT_SERVER__MAX_CONNECTIONS", "12000"),
@@ -129,7 +127,7 @@ fn look(server: &crate::server::Server, over: &AtomicBool) -> Result<Vec<f64>> {
 fn rows(title: &str, tally: &Tally, healthz: Option<f64>, recovery: Option<f64>) -> Vec<Row> {
     let faults = tally.faults();
     let row = |what: &str, bound, value| Row::of(format!("{title}: {what}"), bound, value, &faults);
-    let silent = as_f64(tally.without_retry_after(REFUSED));
+    let silent = as_f64(tally.without_retry_after(flood::REFUSED));
     vec![
         row("refusals without Retry-After", Bound::Count(0.0), Some(silent)),
         row("healthz p99 meanwhile", Bound::Milliseconds(100.0), healthz),

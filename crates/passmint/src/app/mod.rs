@@ -8,8 +8,6 @@ mod open;
 mod reload;
 mod server;
 
-pub use open::{
-    Opening, check_files, is_nothing, master_key_file, open, refuse_to_begin_over_another,
-};
+pub use open::{Opening, check_files, master_key_file, open, refuse_to_begin_over_another};
 pub use reload::reload;
 pub use server::Server;

@@ -30,7 +30,7 @@ use crate::service::session::SessionService;
 use crate::service::token::TokenService;
 use crate::service::user::UserService;
 use crate::service::{Parts, Services};
-use crate::store::sqlite::{DatabaseLock, Migration, SqliteStore};
+use crate::store::sqlite::{DatabaseLock, Migration, SqliteStore, is_nothing};
 use crate::store::{CommitSink, KeyStore as _, LongestLifetimes, RevocationStore as _, StoreError};
 use crate::telemetry::Metrics;
 use crate::throttle::{RefusalNotes, Throttle};
@@ -122,11 +122,6 @@ fn open_store(
     let migration = if opening == Opening::Command { Migration::Refuse } else { Migration::Run };
     let lock = DatabaseLock::acquire(&config.database.sqlite)?;
     Ok(Arc::new(SqliteStore::open(lock, migration, clock, Arc::new(sink))?))
-}
-
-/// Whether the file is not there, or holds nothing.
-pub fn is_nothing(path: &Path) -> bool {
-    std::fs::metadata(path).map_or(0, |file| file.len()) == 0
 }
 
 /// A database that is gone, or was emptied, is not begun anew without a word: users would be missing, and

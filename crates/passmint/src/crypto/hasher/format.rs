@@ -345,14 +345,18 @@ mod tests {
         assert_eq!(Parsed::read(&written), Some(parsed));
     }
 
-    /// Made by Django 5.2's own hashers; which formats are not taken over is in the second list.
+    /// Made by Django 5.2's own hashers.
+    fn vectors() -> Vec<serde_json::Value> {
+        let text = include_str!("../../../tests/vectors/django_hashes.json");
+        let file: serde_json::Value = serde_json::from_str(text).unwrap();
+        file["vectors"].as_array().unwrap().clone()
+    }
+
+    /// Which formats are not taken over is in the second list.
     #[test]
     fn the_passwords_of_django_s_users_match() {
-        let vectors: serde_json::Value =
-            serde_json::from_str(include_str!("../../../tests/vectors/django_hashes.json"))
-                .unwrap();
         let mut seen = std::collections::BTreeSet::new();
-        for vector in vectors["vectors"].as_array().unwrap() {
+        for vector in &vectors() {
             let text = |name: &str| vector[name].as_str().unwrap();
             let (encoded, password) = (text("encoded"), text("password"));
             let algorithm = encoded.split('$').next().unwrap();
@@ -373,11 +377,8 @@ mod tests {
     /// Without the name that Django puts in front: Rails, PHP, Node and Spring write them so.
     #[test]
     fn raw_hashes_are_taken_as_what_they_are() {
-        let vectors: serde_json::Value =
-            serde_json::from_str(include_str!("../../../tests/vectors/django_hashes.json"))
-                .unwrap();
         let mut seen = std::collections::BTreeSet::new();
-        for vector in vectors["vectors"].as_array().unwrap() {
+        for vector in &vectors() {
             let text = |name: &str| vector[name].as_str().unwrap();
             let raw = match text("encoded").split_once('$') {
                 Some(("bcrypt", raw)) => raw.to_owned(),

@@ -32,7 +32,7 @@ use crate::clock::Clock;
 use crate::domain::time::Timestamp;
 
 pub use lock::{DatabaseLock, LockError};
-pub use schema::{FIRST_SCHEMA, Migration};
+pub use schema::{FIRST_SCHEMA, Migration, is_nothing};
 pub use session::rotation_statement;
 
 use checkpoint::Checkpointer;
@@ -145,8 +145,7 @@ impl SqliteStore {
     /// Looks at the file without holding it.
     pub fn examine(path: &Path) -> Result<Examined, OpenError> {
         let wrap = |cause| OpenError::Sqlite { path: path.to_owned(), cause };
-        schema::look(path, Migration::Run)?;
-        let Some(connection) = schema::to_look(path)? else {
+        let Some(connection) = schema::look(path, Migration::Run)? else {
             return Ok(Examined { quick_check: "ok".to_owned(), ..Examined::default() });
         };
         let version = version(&connection).map_err(wrap)?;
@@ -164,8 +163,7 @@ impl SqliteStore {
     /// Whether a database that is there holds keys, and so has had a master key.
     pub fn holds_keys(path: &Path) -> Result<bool, OpenError> {
         let wrap = |cause| OpenError::Sqlite { path: path.to_owned(), cause };
-        schema::look(path, Migration::Run)?;
-        let Some(connection) = schema::to_look(path)? else {
+        let Some(connection) = schema::look(path, Migration::Run)? else {
             return Ok(false);
         };
         if version(&connection).map_err(wrap)? == 0 {

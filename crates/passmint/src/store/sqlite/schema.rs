@@ -42,24 +42,22 @@ pub(super) fn version(connection: &Connection) -> Result<usize, rusqlite::Error>
     connection.query_row("PRAGMA user_version", [], |row| row.get(0))
 }
 
-/// A connection to look at the file with, that changes nothing; `None` where the file is new or not there.
-pub(super) fn to_look(path: &Path) -> Result<Option<Connection>, OpenError> {
-    // Of an empty file SQLite deletes the WAL, read-only or not; that of one that was moved away or emptied
-    // holds what was answered last.
-    if std::fs::metadata(path).map_or(0, |file| file.len()) == 0 {
-        return Ok(None);
-    }
-    Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
-        .map(Some)
-        .map_err(|cause| OpenError::Sqlite { path: path.to_owned(), cause })
+/// Whether the file is not there, or holds nothing.
+pub fn is_nothing(path: &Path) -> bool {
+    std::fs::metadata(path).map_or(0, |file| file.len()) == 0
 }
 
-/// Looks at the file without changing anything, also not to WAL: whether it may be opened, and migrated.
-pub(super) fn look(path: &Path, migration: Migration) -> Result<(), OpenError> {
+/// Looks whether the file may be opened, and migrated, without changing anything, also not to WAL. The
+/// connection to look further with; `None` where the file is new or not there.
+pub(super) fn look(path: &Path, migration: Migration) -> Result<Option<Connection>, OpenError> {
+    // Of an empty file SQLite deletes the WAL, read-only or not; that of one that was moved away or emptied
+    // holds what was answered last.
+    if is_nothing(path) {
+        return Ok(None);
+    }
     let wrap = |cause| OpenError::Sqlite { path: path.to_owned(), cause };
-    let Some(connection) = to_look(path)? else {
-        return Ok(());
-    };
+    let connection =
+        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(wrap)?;
     let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i32>(0));
     let found = version(&connection).map_err(wrap)?;
     let id = number("PRAGMA application_id").map_err(wrap)?;
@@ -82,7 +80,7 @@ pub(super) fn look(path: &Path, migration: Migration) -> Result<(), OpenError> {
     if found > 0 && found < NEWEST && migration == Migration::Refuse {
         return Err(OpenError::Older { path: path.to_owned(), found, known: NEWEST });
     }
-    Ok(())
+    Ok(Some(connection))
 }
 
 /// Brings the schema up to date; of a file that has one already, a copy is made first.

@@ -10,11 +10,12 @@ use clap::Args;
 use serde_json::json;
 
 use self::file::{Entry, LeftBehind, Roles};
-use crate::app::{is_nothing, refuse_to_begin_over_another};
+use crate::app::refuse_to_begin_over_another;
 use crate::cli::control::{self, Request};
 use crate::cli::output;
 use crate::config::Config;
 use crate::service::user::{ImportFault, ImportOutcome, ImportedUser, check_import};
+use crate::store::sqlite::is_nothing;
 
 /// How many users one request carries.
 const BATCH: usize = 500;
@@ -80,7 +81,8 @@ impl Import {
         let order: Vec<usize> = candidates.iter().map(|candidate| candidate.at).collect();
         let users = candidates.into_iter().map(|candidate| candidate.user).collect();
         let (mut imported, mut existing) = (0, 0);
-        let (outcomes, failure) = self.send(config, users).await;
+        let mut outcomes = Vec::new();
+        let sent = self.send(config, users, &mut outcomes).await;
         for (at, outcome) in order.into_iter().zip(outcomes) {
             match outcome {
                 ImportOutcome::Imported => imported += 1,
@@ -92,12 +94,8 @@ impl Import {
         let place = |at: usize| places.get(at).cloned().unwrap_or_default();
         let refused = refused.into_iter().map(|(at, why)| (place(at), why)).collect();
         let shown = self.show(&Report { imported, existing, refused, left });
-        match failure {
-            None => shown,
-            Some(error) => {
-                Err(error.context("not all users were looked at; import the file again"))
-            }
-        }
+        sent.context("not all users were looked at; import the file again")?;
+        shown
     }
 
     fn text(&self) -> Result<String> {
@@ -111,19 +109,9 @@ impl Import {
         Ok(text)
     }
 
-    /// What becomes, or would become, of each of these users; of the first ones only, and why, if there
-    /// is an error.
+    /// Adds to `outcomes` what becomes, or would become, of each of these users; of the first ones only,
+    /// if there is an error.
     async fn send(
-        &self,
-        config: &Config,
-        users: Vec<ImportedUser>,
-    ) -> (Vec<ImportOutcome>, Option<anyhow::Error>) {
-        let mut outcomes = Vec::with_capacity(users.len());
-        let error = self.send_batches(config, users, &mut outcomes).await.err();
-        (outcomes, error)
-    }
-
-    async fn send_batches(
         &self,
         config: &Config,
         users: Vec<ImportedUser>,
