@@ -30,7 +30,7 @@ use crate::service::session::SessionService;
 use crate::service::token::TokenService;
 use crate::service::user::UserService;
 use crate::service::{Parts, Services};
-use crate::store::sqlite::{DatabaseLock, Migration, SqliteStore, is_nothing};
+use crate::store::sqlite::{DatabaseLock, HighestUserId, Migration, SqliteStore, is_nothing};
 use crate::store::{CommitSink, KeyStore as _, LongestLifetimes, RevocationStore as _, StoreError};
 use crate::telemetry::Metrics;
 use crate::throttle::{RefusalNotes, Throttle};
@@ -121,7 +121,8 @@ fn open_store(
     }
     let migration = if opening == Opening::Command { Migration::Refuse } else { Migration::Run };
     let lock = DatabaseLock::acquire(&config.database.sqlite)?;
-    Ok(Arc::new(SqliteStore::open(lock, migration, clock, Arc::new(sink))?))
+    let user_ids = HighestUserId::read(&[config.database.folder(), master_key_folder(config)])?;
+    Ok(Arc::new(SqliteStore::open(lock, migration, user_ids, clock, Arc::new(sink))?))
 }
 
 /// A database that is gone, or was emptied, is not begun anew without a word: users would be missing, and
@@ -279,6 +280,14 @@ impl HashSink for Hashed {
 pub fn master_key_file(config: &Config) -> PathBuf {
     let beside = || config.database.folder().join("master.key");
     config.master_key.file.clone().unwrap_or_else(beside)
+}
+
+/// Where the file of the master key is; of one given as a value, beside the data.
+fn master_key_folder(config: &Config) -> PathBuf {
+    if config.master_key.value.is_some() {
+        return config.database.folder();
+    }
+    master_key_file(config).parent().map(Path::to_owned).unwrap_or_default()
 }
 
 /// Reads the master key; on a new database, makes it where none is given.

@@ -284,3 +284,46 @@ fn only_serve_and_migrate_change_an_older_schema_and_a_copy_is_made_first() {
     server.must(&["db", "migrate"]);
     assert!(server.must(&["user", "list"]).contains("asha"));
 }
+
+#[test]
+fn an_old_copy_put_back_gives_nobodys_id_to_another() {
+    let mut server = Server::start();
+    server.add_user("asha");
+    server.stop();
+    let copy = server.data.join("copy.db");
+    std::fs::copy(database(&server), &copy).unwrap();
+    server.start_again();
+    let victor = server.add_user_with("victor", &["--role", "admin"], PASSWORD);
+    let pair = server.login("victor");
+    server.stop();
+    std::fs::copy(&copy, database(&server)).unwrap();
+    server.start_again();
+    assert!(server.log().contains("the database is an old copy"), "{}", server.log());
+    let wendy = server.add_user("wendy");
+    assert!(wendy > victor, "{wendy} after {victor}");
+    server.me(&pair.token).is_unauthorized("Token has been revoked.");
+    // From here on the database knows, and the ids go on one by one.
+    server.stop();
+    let before = server.log().matches("the database is an old copy").count();
+    server.start_again();
+    assert_eq!(server.add_user("asif"), wendy + 1);
+    assert_eq!(server.log().matches("the database is an old copy").count(), before);
+}
+
+#[test]
+fn a_mark_of_the_highest_user_that_cannot_be_read_is_named() {
+    let mut server = Server::start();
+    server.add_user("asha");
+    server.stop();
+    let mark = server.data.join("highest-user-id");
+    assert_eq!(std::fs::read_to_string(&mark).unwrap(), "1\n");
+    std::fs::write(&mark, "").unwrap();
+    let output = briefly(&server.data).arg("serve").output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("highest-user-id holds no number"), "{error}");
+    // Without one the database is believed.
+    std::fs::remove_file(&mark).unwrap();
+    server.start_again();
+    assert_eq!(server.add_user("wendy"), 2);
+}

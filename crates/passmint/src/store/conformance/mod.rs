@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::sqlite::{DatabaseLock, Migration, SqliteStore};
+use super::sqlite::{DatabaseLock, HighestUserId, Migration, SqliteStore};
 use super::*;
 use crate::clock::{Clock as _, StandingClock};
 use crate::domain::audit::AuditKind;
@@ -73,9 +73,15 @@ pub(in crate::store) fn world() -> World {
     let clock = Arc::new(StandingClock::at(Timestamp::from_micros(1_800_000_000_000_000)));
     let told = Arc::new(Told::default());
     let lock = DatabaseLock::acquire(&folder.path().join("test.db")).unwrap();
-    let store =
-        SqliteStore::open(lock, Migration::Run, Arc::clone(&clock) as _, Arc::clone(&told) as _)
-            .unwrap();
+    let user_ids = HighestUserId::read(&[folder.path().to_owned()]).unwrap();
+    let store = SqliteStore::open(
+        lock,
+        Migration::Run,
+        user_ids,
+        Arc::clone(&clock) as _,
+        Arc::clone(&told) as _,
+    )
+    .unwrap();
     World { store: Arc::new(store), clock, told, folder }
 }
 

@@ -3,7 +3,8 @@
 //! One thread owns the write connection and commits together what has queued up (`writer`);
 //! checkpoints run on another (`checkpoint`); reads have connections of their own (`reader`). WAL
 //! with `synchronous=FULL`: what was answered survives a power cut. A lock on the file keeps a second
-//! server away (`lock`); `schema` tells whose file it is, and `health` how it is.
+//! server away (`lock`); `schema` tells whose file it is, `health` how it is, and `user_ids` which ids of
+//! users were ever given.
 
 mod audit;
 mod checkpoint;
@@ -20,6 +21,7 @@ mod session_walk;
 mod tests;
 mod throttle;
 mod user;
+mod user_ids;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -34,6 +36,7 @@ use crate::domain::time::Timestamp;
 pub use lock::{DatabaseLock, LockError};
 pub use schema::{FIRST_SCHEMA, Migration, is_nothing};
 pub use session::rotation_statement;
+pub use user_ids::{HighestUserId, UnreadMark};
 
 use checkpoint::Checkpointer;
 use health::Health;
@@ -110,6 +113,7 @@ impl SqliteStore {
     pub fn open(
         lock: DatabaseLock,
         migration: Migration,
+        user_ids: HighestUserId,
         clock: Arc<dyn Clock>,
         sink: Arc<dyn CommitSink>,
     ) -> Result<Self, OpenError> {
@@ -118,13 +122,20 @@ impl SqliteStore {
         schema::look(&path, migration)?;
         let mut connection = connect(&path).map_err(wrap)?;
         schema::migrate(&mut connection, &path)?;
-        let running_time = RunningTime::load(&connection, &*clock).map_err(wrap)?;
+        if let Some(behind) = user_ids.raise_in(&connection).map_err(wrap)? {
+            tracing::error!(
+                behind,
+                "the database is an old copy: users were added after it was made. Their ids are not given \
+                 to others, but sessions that were ended since live again: end them, or revoke the keys"
+            );
+        }
         let io = |cause| OpenError::Io { path: path.clone(), cause };
         let readers_sink = Arc::clone(&sink);
         let health = Arc::new(Health::default());
         let writer =
-            Writer::start(connection, running_time, Arc::clone(&clock), sink, Arc::clone(&health))
+            Writer::start(connection, user_ids, Arc::clone(&clock), sink, Arc::clone(&health))
                 .map_err(io)?;
+        let running_time = writer.running_time();
         let checkpointer =
             Checkpointer::start(connect(&path).map_err(wrap)?, writer.commits()).map_err(io)?;
         let readers = Readers::open(&path, readers_sink, health).map_err(wrap)?;

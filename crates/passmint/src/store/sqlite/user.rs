@@ -203,6 +203,7 @@ fn add(write: &mut Write<'_>, user: &NewUser, by: &By) -> Sql<Added> {
     let Some(id) = added else {
         return Ok(Added::NameTaken);
     };
+    write.give_user_id(id);
     let event = AuditEvent::new(AuditKind::UserAdded).of(id);
     write.note(by, &event.with("username", user.username.as_str()))?;
     Ok(Added::User(id))
@@ -269,6 +270,7 @@ fn import(
             ],
             |row| row.get(0).map(UserId),
         )?;
+    write.give_user_id(id);
     set_profile(write, id, &user.profile)?;
     let event = AuditEvent::new(AuditKind::UserImported).of(id);
     write.note(by, &event.with("username", user.username.as_str()))?;

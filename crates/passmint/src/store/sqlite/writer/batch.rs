@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::domain::audit::ChainLink;
 use crate::domain::time::Timestamp;
 use crate::store::sqlite::health::Health;
+use crate::store::sqlite::user_ids::HighestUserId;
 use crate::store::{CommitSink, StoreError};
 
 /// How many jobs one commit may carry.
@@ -30,6 +31,7 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 pub(super) struct Batches {
     pub(super) connection: Connection,
     pub(super) running_time: RunningTime,
+    pub(super) user_ids: HighestUserId,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) sink: Arc<dyn CommitSink>,
     pub(super) commits: Arc<AtomicU64>,
@@ -208,6 +210,10 @@ impl Batches {
                 error => Failed::All(error),
             })?;
         }
+        self.user_ids.raise(done.highest_user).map_err(|error| {
+            let why = format!("cannot note the highest id of a user: {error}");
+            Failed::All(StoreError::Unavailable(why))
+        })?;
         for job in batch.iter_mut() {
             job.executed();
         }

@@ -16,12 +16,14 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::health::Health;
+use super::user_ids::HighestUserId;
 use crate::clock::Clock;
 use crate::domain::audit::{AuditEvent, AuditKind, ChainLink};
 use crate::domain::moment::Moment;
 use crate::domain::revocation::{Revocation, RevocationEntry, dated, moves_mark};
 use crate::domain::session::EndReason;
 use crate::domain::time::{Timestamp, micros};
+use crate::domain::user::UserId;
 use crate::store::{By, COMMIT_WITHIN, CommitSink, StoreError, Uncommitted};
 
 use batch::Batches;
@@ -40,10 +42,7 @@ pub(super) struct RunningTime {
 }
 
 impl RunningTime {
-    pub(super) fn load(
-        connection: &Connection,
-        clock: &dyn Clock,
-    ) -> Result<Self, rusqlite::Error> {
+    fn load(connection: &Connection, clock: &dyn Clock) -> Result<Self, rusqlite::Error> {
         let base = number(connection, "running_time")?.unwrap_or(0);
         Ok(Self { base, started: clock.steady(), elapsed_before: clock.elapsed() })
     }
@@ -128,6 +127,12 @@ impl Write<'_> {
         Ok(())
     }
 
+    /// Notes that a user gets that id: outside the database, before the commit. Ids below 0 are made of
+    /// those that users had elsewhere, and are nobody else's.
+    pub(super) fn give_user_id(&mut self, id: UserId) {
+        self.done.highest_user = self.done.highest_user.max(id.0);
+    }
+
     /// Appends to the audit log.
     pub(super) fn note(&mut self, by: &By, event: &AuditEvent) -> Result<(), rusqlite::Error> {
         self.note_at(self.now, by, event)
@@ -164,12 +169,14 @@ struct Done {
     last_record: ChainLink,
     /// The high-water mark of issued times.
     issued_until: i64,
+    /// The highest id that a user got; 0: none did.
+    highest_user: i64,
 }
 
 impl Done {
     fn after(last_record: ChainLink, issued_until: i64) -> Self {
         let (revoked, ended, audited) = (Vec::new(), Vec::new(), Vec::new());
-        Self { revoked, ended, audited, last_record, issued_until }
+        Self { revoked, ended, audited, last_record, issued_until, highest_user: 0 }
     }
 
     fn tell(&self, sink: &dyn CommitSink) {
@@ -190,6 +197,7 @@ impl Done {
 pub(super) struct Writer {
     /// `None` while it is dropped.
     jobs: Option<SyncSender<Box<dyn Job>>>,
+    running_time: RunningTime,
     commits: Arc<AtomicU64>,
     issued_until: Arc<AtomicI64>,
     health: Arc<Health>,
@@ -208,7 +216,7 @@ impl Drop for Writer {
 impl Writer {
     pub(super) fn start(
         connection: Connection,
-        running_time: RunningTime,
+        user_ids: HighestUserId,
         clock: Arc<dyn Clock>,
         sink: Arc<dyn CommitSink>,
         health: Arc<Health>,
@@ -217,11 +225,13 @@ impl Writer {
         let (jobs, queue) = sync_channel(MAX_QUEUED);
         let commits = Arc::new(AtomicU64::new(0));
         let last_record = crate::store::sqlite::audit::newest(&connection).map_err(other)?;
+        let running_time = RunningTime::load(&connection, &*clock).map_err(other)?;
         let issued = number(&connection, "issued_until").map_err(other)?.unwrap_or(0);
         let issued_until = Arc::new(AtomicI64::new(issued));
         let mut batches = Batches {
             connection,
             running_time,
+            user_ids,
             clock,
             sink,
             commits: Arc::clone(&commits),
@@ -237,7 +247,13 @@ impl Writer {
                 batches.sink.fatal("the thread that writes ended in a panic");
             }
         })?;
-        Ok(Self { jobs: Some(jobs), commits, issued_until, health, thread: Some(thread) })
+        let (jobs, thread) = (Some(jobs), Some(thread));
+        Ok(Self { jobs, running_time, commits, issued_until, health, thread })
+    }
+
+    /// The running time, which goes on by itself.
+    pub(super) fn running_time(&self) -> RunningTime {
+        self.running_time
     }
 
     /// How many batches have been committed.
