@@ -13,6 +13,8 @@ pub struct Tokens {
     pub access_lifetime: Duration,
     /// `aud`, when set.
     pub audience: Option<String>,
+    /// The most memory, in MiB, for recognising tokens whose signature was checked before.
+    pub cache_mib: u32,
 }
 
 impl Tokens {
@@ -20,6 +22,7 @@ impl Tokens {
         Self {
             access_lifetime: r.duration("tokens.access_lifetime", DAY, (SECOND, 30 * DAY)),
             audience: r.optional_text("tokens.audience"),
+            cache_mib: r.number("tokens.cache_mib", 64, (1, 65_536)),
         }
     }
 }

@@ -1,15 +1,14 @@
 //! Tokens: logging in, refreshing, verifying (contract sections 1 to 5).
 
 mod issue;
+mod known;
 mod login;
 mod refresh;
 mod repeat;
 mod verify;
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-
-use quick_cache::sync::Cache;
+use std::sync::{Arc, OnceLock};
 
 use super::{Failure, Parts};
 use crate::crypto::refresh_token::RefreshToken;
@@ -20,10 +19,9 @@ pub use self::login::{Login, LoginError};
 pub use self::refresh::RefreshError;
 pub use self::verify::{Verified, VerifyError};
 
+use self::known::KnownTokens;
 use self::repeat::Repeats;
-
-/// How many verified tokens are remembered. One takes 1 to 5 KiB, by its claims.
-const REMEMBERED_TOKENS: usize = 32_768;
+use self::verify::ForeignTokens;
 
 /// An access token with its refresh token.
 #[derive(Debug)]
@@ -42,7 +40,10 @@ pub struct Pair {
 #[derive(Clone)]
 pub struct TokenService {
     parts: Arc<Parts>,
-    known: Arc<Cache<[u8; 32], Arc<Verified>>>,
+    /// Made by the first verification: the first randomness of a process takes some 60 ms, and it would
+    /// lengthen every start.
+    known: Arc<OnceLock<KnownTokens>>,
+    foreign: Arc<ForeignTokens>,
     /// How often the settings that tokens are checked by have changed.
     rules: Arc<AtomicU64>,
     repeats: Arc<Repeats>,
@@ -51,8 +52,13 @@ pub struct TokenService {
 impl TokenService {
     /// Made of `parts`.
     pub fn new(parts: Arc<Parts>) -> Self {
-        let known = Arc::new(Cache::new(REMEMBERED_TOKENS));
-        Self { parts, known, rules: Arc::default(), repeats: Arc::default() }
+        Self {
+            parts,
+            known: Arc::default(),
+            foreign: Arc::default(),
+            rules: Arc::default(),
+            repeats: Arc::default(),
+        }
     }
 
     /// The live user behind a verified token, from the store.

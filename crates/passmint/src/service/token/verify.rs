@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use aws_lc_rs::digest;
 use passmint_verify::{Claims, Rejection, Rules};
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
 use serde_json::json;
 
 use super::TokenService;
+use super::known::{Basis, KnownTokens};
 use crate::crypto::key_ring::KeyRing;
 use crate::domain::revocation::TokenSubject;
 use crate::domain::session::SessionId;
@@ -46,17 +48,58 @@ pub struct Verified {
     pub claims: Claims,
     /// The part that revocation looks at.
     pub subject: TokenSubject,
-    ring: u64,
-    /// Of which settings, counted by their reloads.
-    rules: u64,
     /// When the user of a foreign token was looked up (by the steady clock), and the newest ending of its
     /// sessions then.
     looked_up: Option<(Timestamp, Option<i64>)>,
 }
 
+impl Verified {
+    fn of(
+        claims: Claims,
+        looked_up: Option<(Timestamp, Option<i64>)>,
+    ) -> Result<Self, VerifyError> {
+        let session = match claims.session.as_deref().map(SessionId::parse) {
+            Some(None) => return Err(VerifyError::Invalid),
+            Some(id) => id,
+            None => None,
+        };
+        let subject = TokenSubject {
+            user: Some(UserId::of_subject(&claims.subject)),
+            session,
+            generation: claims.generation,
+            user_epoch: claims.user_epoch,
+        };
+        Ok(Self { claims, subject, looked_up })
+    }
+}
+
+/// Tokens that another service signed, with what the user table says of their users.
+pub(super) struct ForeignTokens(Cache<String, (Basis, Arc<Verified>), Bytes>);
+
+/// The most bytes of foreign tokens that are remembered.
+const MAX_FOREIGN_BYTES: u64 = 16 * 1024 * 1024;
+/// How many of them to expect.
+const FOREIGN_TOKENS: usize = 8_192;
+
+#[derive(Clone)]
+struct Bytes;
+
+impl Weighter<String, (Basis, Arc<Verified>)> for Bytes {
+    fn weight(&self, token: &String, (_, verified): &(Basis, Arc<Verified>)) -> u64 {
+        // The claims' texts stand in the JSON, too.
+        (512 + token.len() + 2 * verified.claims.json.len()) as u64
+    }
+}
+
+impl Default for ForeignTokens {
+    fn default() -> Self {
+        Self(Cache::with_weighter(FOREIGN_TOKENS, MAX_FOREIGN_BYTES, Bytes))
+    }
+}
+
 impl TokenService {
-    /// Whether `token` counts now. A token seen before is recognised by its SHA-256; the revocation
-    /// view is asked every time.
+    /// Whether `token` counts now. A token seen before is recognised by a digest; the revocation view is
+    /// asked every time.
     pub async fn verify(&self, token: &str) -> Result<Arc<Verified>, VerifyError> {
         let outcome = self.try_verify(token).await;
         let counted = match &outcome {
@@ -76,7 +119,6 @@ impl TokenService {
     pub fn forget_known(&self) {
         // What is being checked by the old ones meanwhile is not recognised either.
         self.rules.fetch_add(1, Ordering::AcqRel);
-        self.known.clear();
     }
 
     async fn try_verify(&self, token: &str) -> Result<Arc<Verified>, VerifyError> {
@@ -85,30 +127,62 @@ impl TokenService {
         }
         let parts = &self.parts;
         let now = parts.clock.now();
-        let ring = parts.ring.load();
-        let rules = self.rules.load(Ordering::Acquire);
-        let mut name = [0; 32];
-        name.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
-        let current = |known: &Arc<Verified>| known.ring == ring.version && known.rules == rules;
-        let known = self.known.get(&name).filter(current);
-        let verified = match known {
-            Some(known) if known.claims.expires_at <= now.seconds() => {
-                self.known.remove(&name);
-                return Err(VerifyError::Expired);
-            }
-            Some(known) if self.is_up_to_date(&known) => known,
-            _ => {
-                let examined = self.examine(token, (&ring, rules), now)?;
-                drop(ring);
-                let verified = Arc::new(self.look_up(examined).await?);
-                self.known.insert(name, Arc::clone(&verified));
-                verified
-            }
+        let verified = match self.recognise(token) {
+            Some(known) => known,
+            None => self.examine(token, now).await?,
         };
+        if verified.claims.expires_at <= now.seconds() {
+            return Err(VerifyError::Expired);
+        }
         if parts.is_revoked(&verified.subject, now).await? {
             return Err(VerifyError::Revoked);
         }
         Ok(verified)
+    }
+
+    /// A token that was found genuine before by the keys and rules that count now.
+    fn recognise(&self, token: &str) -> Option<Arc<Verified>> {
+        let basis = self.basis(&self.parts.ring.load());
+        let known = self.known.get()?;
+        let digest = known.digest(token);
+        if known.contains(digest, basis) {
+            let claims = Claims::of_verified_token(token)?;
+            return Verified::of(claims, None).ok().map(Arc::new);
+        }
+        let (of, verified) = self.foreign.0.get(token)?;
+        (of == basis && self.is_up_to_date(&verified)).then_some(verified)
+    }
+
+    /// Checks a token by its keys, and remembers a genuine one.
+    async fn examine(&self, token: &str, now: Timestamp) -> Result<Arc<Verified>, VerifyError> {
+        let (claims, basis) = {
+            let ring = self.parts.ring.load();
+            // Before the rules are read: when they change meanwhile, the token is checked again.
+            let basis = self.basis(&ring);
+            (self.checked(token, &ring, now)?, basis)
+        };
+        if claims.foreign {
+            let verified = Arc::new(self.look_up(claims).await?);
+            self.foreign.0.insert(token.to_owned(), (basis, Arc::clone(&verified)));
+            return Ok(verified);
+        }
+        let verified = Verified::of(claims, None)?;
+        // Without randomness every token is checked by its keys.
+        let made = self.known.get().map_or_else(|| KnownTokens::new().ok(), |_| None);
+        if let Some(made) = made {
+            drop(self.known.set(made));
+        }
+        if let Some(known) = self.known.get() {
+            let most = self.parts.settings.load().tokens.cache_mib as usize * 1024 * 1024;
+            let expiring = known.digest(token).expiring_at(verified.claims.expires_at);
+            known.insert(expiring, basis, now.seconds(), most);
+        }
+        Ok(Arc::new(verified))
+    }
+
+    /// What a token is checked by now.
+    fn basis(&self, ring: &KeyRing) -> Basis {
+        Basis { ring: ring.version, rules: self.rules.load(Ordering::Acquire) }
     }
 
     /// Whether what was looked up for a foreign token still holds.
@@ -120,12 +194,7 @@ impl TokenService {
         newest == ending && parts.clock.steady().since(at) < LOOKED_UP_FOR
     }
 
-    fn examine(
-        &self,
-        token: &str,
-        (ring, rules_version): (&KeyRing, u64),
-        now: Timestamp,
-    ) -> Result<Verified, VerifyError> {
+    fn checked(&self, token: &str, ring: &KeyRing, now: Timestamp) -> Result<Claims, VerifyError> {
         let config = self.parts.settings.load();
         let lifetime = config.tokens.access_lifetime.as_secs();
         let rules = Rules {
@@ -133,37 +202,22 @@ impl TokenService {
             audience: config.tokens.audience.clone(),
             max_lifetime: i64::try_from(lifetime).unwrap_or(i64::MAX),
         };
-        let claims = passmint_verify::verify(token, &ring.verifying, &rules, now.seconds())
-            .map_err(|rejection| match rejection {
-                Rejection::Expired => VerifyError::Expired,
-                Rejection::Invalid(why) => {
-                    tracing::debug!(why, "token refused");
-                    VerifyError::Invalid
-                }
-            })?;
-        let session = match claims.session.as_deref().map(SessionId::parse) {
-            Some(None) => return Err(VerifyError::Invalid),
-            Some(Some(id)) => Some(id),
-            None => None,
-        };
-        let subject = TokenSubject {
-            user: Some(UserId::of_subject(&claims.subject)),
-            session,
-            generation: claims.generation,
-            user_epoch: claims.user_epoch,
-        };
-        Ok(Verified { claims, subject, ring: ring.version, rules: rules_version, looked_up: None })
+        let checked = passmint_verify::verify(token, &ring.verifying, &rules, now.seconds());
+        checked.map_err(|rejection| match rejection {
+            Rejection::Expired => VerifyError::Expired,
+            Rejection::Invalid(why) => {
+                tracing::debug!(why, "token refused");
+                VerifyError::Invalid
+            }
+        })
     }
 
     /// A token that another service signed says only who it is for. Whether that is a user of ours who may
     /// log in, its names and its roles are looked up; endings are judged by time, for such tokens know
     /// nothing of sessions and epochs.
-    async fn look_up(&self, mut verified: Verified) -> Result<Verified, VerifyError> {
-        if !verified.claims.foreign {
-            return Ok(verified);
-        }
+    async fn look_up(&self, mut claims: Claims) -> Result<Verified, VerifyError> {
         let parts = &self.parts;
-        let id = verified.subject.user.ok_or(VerifyError::Invalid)?;
+        let id = UserId::of_subject(&claims.subject);
         let ending = parts.revocations.newest_ending(id);
         let looked_up_at = parts.clock.steady();
         let found = parts.store.credentials_of(id).await.map_err(Failure::from)?;
@@ -171,10 +225,9 @@ impl TokenService {
             return Err(if ending.is_some() { VerifyError::Revoked } else { VerifyError::Invalid });
         };
         let ended = user.sessions_ended_at.seconds();
-        if user.disabled_at.is_some() || (ended > 0 && verified.claims.issued_at <= ended) {
+        if user.disabled_at.is_some() || (ended > 0 && claims.issued_at <= ended) {
             return Err(VerifyError::Revoked);
         }
-        let claims = &mut verified.claims;
         claims.json = json!({
             "sub": user.subject(),
             "iat": claims.issued_at,
@@ -190,9 +243,8 @@ impl TokenService {
         claims.email = user.email;
         claims.roles = user.roles;
         // What was ended before it was issued does not concern it.
-        verified.subject.user_epoch = user.epoch;
-        verified.looked_up = Some((looked_up_at, ending));
-        Ok(verified)
+        claims.user_epoch = user.epoch;
+        Verified::of(claims, Some((looked_up_at, ending)))
     }
 }
 
