@@ -200,6 +200,23 @@ impl User {
     }
 }
 
+/// The most that tokens may say of one user beside its id. In base64, with a long imported id, 350 bytes of
+/// other claims, 400 of `iss` and `aud`, a header and an RS256 signature it is just below the 8 KiB that
+/// Passmint reads.
+pub const MAX_TOKEN_PROFILE_BYTES: usize = 4_800;
+
+/// Whether tokens of a user stay readable, whatever else they say.
+pub fn fits_a_token(username: &str, email: &str, roles: &[String], claims: &Claims) -> bool {
+    let roles = roles.iter().map(|role| escaped(role) + 3).sum::<usize>();
+    let rest = escaped(username) + escaped(email) + escaped(&claims.to_json());
+    roles + rest <= MAX_TOKEN_PROFILE_BYTES
+}
+
+/// Bytes of a text in JSON where everything beyond ASCII is escaped (`\u…`, twice beyond the first plane).
+fn escaped(text: &str) -> usize {
+    text.chars().map(|c| if c.is_ascii() { 1 } else { 6 * c.len_utf16() }).sum()
+}
+
 /// A user together with the hash that a login is checked against.
 #[derive(Clone, Debug)]
 pub struct Credentials {
@@ -328,6 +345,17 @@ mod tests {
             assert!(matches!(ImportedId::read(other), ImportedId::Text(_)), "{other}");
             assert!(UserId::of_subject(other).0 < 0, "{other}");
         }
+    }
+
+    #[test]
+    fn characters_beyond_ascii_count_as_what_they_take_in_a_token() {
+        let fits = |username: &str, role: &str| {
+            fits_a_token(username, "", &vec![role.to_owned(); 31], &Claims::default())
+        };
+        assert!(fits("asha", &"r".repeat(64)));
+        assert!(fits("asha", &"é".repeat(20)));
+        assert!(!fits("asha", &"é".repeat(64)));
+        assert!(!fits(&"🔑".repeat(150), &"é".repeat(20)));
     }
 
     #[test]

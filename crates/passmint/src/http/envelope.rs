@@ -6,15 +6,15 @@ use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{FromRef, Request};
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
-    ACCESS_CONTROL_REQUEST_METHOD, ALLOW, CACHE_CONTROL, CONNECTION, HOST, ORIGIN, VARY,
-    X_CONTENT_TYPE_OPTIONS,
+    ACCESS_CONTROL_REQUEST_METHOD, ALLOW, CACHE_CONTROL, CONNECTION, HOST, ORIGIN,
+    STRICT_TRANSPORT_SECURITY, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
@@ -137,6 +137,15 @@ impl RequestIds {
     }
 }
 
+/// What a listener knows of the connection that a request came on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer {
+    /// The other end of the socket: a client or a proxy.
+    pub(super) address: IpAddr,
+    /// Whether the server does TLS on it itself.
+    pub(super) over_tls: bool,
+}
+
 /// A router with the envelope around it: what a listener serves. No layer of the router's, which would
 /// cost every request a dozen allocations.
 #[derive(Clone)]
@@ -152,7 +161,7 @@ impl Enveloped {
     }
 
     /// Answers a request that came from `peer`.
-    pub(super) async fn answer(self, peer: IpAddr, request: Request) -> Response {
+    pub(super) async fn answer(self, peer: Peer, request: Request) -> Response {
         let Self { state, router } = self;
         let began = Instant::now();
         let route = Route::of(request.uri().path());
@@ -161,10 +170,11 @@ impl Enveloped {
         let cors = Cors::of(&request, &config);
         let span = request_span(|| incoming(&request, route, &id), config.otlp.sample_percent);
         let http1 = request.version() <= Version::HTTP_11;
+        let hsts = peer.over_tls.then(|| hsts(config.server.hsts)).flatten();
         let client_gone = route.changes_something(request.method()).then(CancellationToken::new);
-        let (address, doubt) = client_address(peer, request.headers(), &config.server);
+        let (address, doubt) = client_address(peer.address, request.headers(), &config.server);
         if let Some(doubt) = doubt {
-            state.0.address_doubts.note(doubt, peer, &state.0.services.metrics);
+            state.0.address_doubts.note(doubt, peer.address, &state.0.services.metrics);
         }
         let context = RequestContext {
             id: id.to_str().unwrap_or_default().into(),
@@ -198,6 +208,9 @@ impl Enveloped {
         headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         headers.insert(REQUEST_ID, id);
+        if let Some(hsts) = hsts {
+            headers.insert(STRICT_TRANSPORT_SECURITY, hsts);
+        }
         if http1 && state.0.health.is_draining() {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -214,6 +227,13 @@ fn incoming<'a>(request: &'a Request, route: Route, id: &'a HeaderValue) -> Inco
         request_id: id.to_str().unwrap_or_default(),
         traceparent: traceparent.and_then(|header| header.to_str().ok()),
     }
+}
+
+/// `Strict-Transport-Security` for that long (RFC 6797 section 6.1); none where it is not wanted.
+fn hsts(lasts: Duration) -> Option<HeaderValue> {
+    let max_age = lasts.as_secs();
+    let value = (max_age > 0).then(|| HeaderValue::from_str(&format!("max-age={max_age}")));
+    value.and_then(Result::ok)
 }
 
 /// Whether a request over HTTP/1.1 says exactly once whom it is for, in a form that can be (RFC 9112

@@ -47,8 +47,8 @@ pub enum ApiError {
     MethodNotAllowed(Method, &'static str),
     /// Credentials refused: 206, or the configured status.
     RefusedCredentials(u16),
-    /// 206.
-    InvalidRefreshToken,
+    /// A refresh token refused: 206, or the configured status.
+    InvalidRefreshToken(u16),
     /// 400.
     ExpiredRefreshToken,
     /// 401 with that text.
@@ -150,17 +150,14 @@ impl IntoResponse for ApiError {
                 response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
                 response
             }
-            Self::RefusedCredentials(status) => error(
-                StatusCode::from_u16(status).unwrap_or(StatusCode::PARTIAL_CONTENT),
-                "Unable to login with provided credential",
-            ),
-            Self::InvalidRefreshToken => {
-                error(StatusCode::PARTIAL_CONTENT, "Invalid refresh token")
+            Self::RefusedCredentials(status) => {
+                refused(status, "Unable to login with provided credential")
             }
+            Self::InvalidRefreshToken(status) => refused(status, "Invalid refresh token"),
             Self::ExpiredRefreshToken => {
                 error(StatusCode::BAD_REQUEST, "Refresh token has expired")
             }
-            Self::Unauthorized(why) => unauthorized(why),
+            Self::Unauthorized(why) => unauthorized(why.text()),
             Self::Forbidden => {
                 let text = "You do not have permission to perform this action.";
                 detail(StatusCode::FORBIDDEN, text)
@@ -197,9 +194,17 @@ fn fields(faults: Vec<(&'static str, FieldFault)>) -> Map<String, Value> {
         .collect()
 }
 
-fn unauthorized(why: Unauthorized) -> Response {
-    // One text, so the body is a constant: this answer is on the path of every flood of bad tokens.
-    let text = why.text();
+/// What was refused at login or refresh: 206 as the original sends it, or a 401 like those of tokens for
+/// operators who want it (`api.invalid_credentials_status`).
+fn refused(status: u16, text: &str) -> Response {
+    if status == StatusCode::UNAUTHORIZED.as_u16() {
+        return unauthorized(text);
+    }
+    error(StatusCode::PARTIAL_CONTENT, text)
+}
+
+/// The same text under both keys that clients read (contract section 4); nothing in it needs escaping.
+fn unauthorized(text: &str) -> Response {
     let body = format!(r#"{{"error":"{text}","detail":"{text}"}}"#);
     let mut headers = HeaderMap::with_capacity(2);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -230,6 +235,15 @@ impl ApiError {
         }
     }
 
+    /// A refresh's failure; `refused` is the configured status.
+    pub(super) fn from_refresh(error: RefreshError, refused: u16) -> Self {
+        match error {
+            RefreshError::Refused => Self::InvalidRefreshToken(refused),
+            RefreshError::Expired => Self::ExpiredRefreshToken,
+            RefreshError::Failed(failure) => failure.into(),
+        }
+    }
+
     /// A password change's failure; `refused` is the configured status.
     pub(super) fn from_password_change(error: UserError, refused: u16) -> Self {
         match error {
@@ -249,16 +263,6 @@ impl ApiError {
 impl From<Throttled> for ApiError {
     fn from(throttled: Throttled) -> Self {
         Self::Throttled(throttled.retry_after)
-    }
-}
-
-impl From<RefreshError> for ApiError {
-    fn from(error: RefreshError) -> Self {
-        match error {
-            RefreshError::Refused => Self::InvalidRefreshToken,
-            RefreshError::Expired => Self::ExpiredRefreshToken,
-            RefreshError::Failed(failure) => failure.into(),
-        }
     }
 }
 

@@ -94,11 +94,13 @@ pub(super) async fn refresh(
     let other = matches!(named, Err(FieldFault::Missing));
     let given = if other { fields.any_text("token") } else { named };
     let token = one("refresh_token", given)?;
-    if other && settings.load().sessions.refresh_with_access_token && token.contains('.') {
-        let token = tokens.renew_access_token(token).await?;
+    let config = settings.load_full();
+    let refused = |error| ApiError::from_refresh(error, config.api.invalid_credentials_status);
+    if other && config.sessions.refresh_with_access_token && token.contains('.') {
+        let token = tokens.renew_access_token(token).await.map_err(refused)?;
         return Ok(Json(TokenBody { token }).into_response());
     }
-    let pair = tokens.refresh(token, origin.address).await?;
+    let pair = tokens.refresh(token, origin.address).await.map_err(refused)?;
     Ok(Json(PairBody::from(pair)).into_response())
 }
 

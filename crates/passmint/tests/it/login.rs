@@ -1,5 +1,8 @@
 //! Contract section 1: `POST /api/v1/token-auth/`.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
 use crate::harness::{Answer, PASSWORD, Server, claims, part, post};
 
 const LOGIN: &str = "/api/v1/token-auth/";
@@ -44,6 +47,73 @@ fn unknown_wrong_and_disabled_are_the_same_bytes_and_headers() {
     assert_eq!(same(server.try_login("asha' OR '1'='1", "x")), wrong);
 }
 
+/// `api.invalid_credentials_status = 401`: what is refused looks like a refused access token.
+#[test]
+fn operators_may_have_401_for_what_is_refused_and_nothing_else_changes() {
+    let server = Server::start_with(&[("API__INVALID_CREDENTIALS_STATUS", "401")]);
+    server.add_user("asha");
+    let pair = server.login("asha");
+    let refused = "Unable to login with provided credential";
+    server.try_login("asha", "not the password").is_unauthorized(refused);
+    let change = |old: &str| {
+        let body =
+            serde_json::json!({ "old_password": old, "new_password": "another good one 17" });
+        let change = post("/api/v1/password-change/").jwt(&pair.token);
+        server.send(change.json(&body.to_string()))
+    };
+    change("not the password").is_unauthorized(refused);
+    server.refresh("pmr1_nothing").is_unauthorized("Invalid refresh token");
+    server.refresh(&pair.token).is_unauthorized("Invalid refresh token");
+    server.refresh("").is_json(400, r#"{"refresh_token":["missing field"]}"#);
+    assert_eq!(server.refresh(&pair.refresh_token).status, 200);
+}
+
+#[test]
+fn tokens_are_ascii_and_a_user_who_would_not_fit_into_one_is_refused() {
+    let server = Server::start();
+    server.add_user("zoë");
+    server.must(&["user", "set", "zoë", "city=पुणे", "--role", "größer"]);
+    let pair = server.login("zoë");
+    let payload = String::from_utf8(part(&pair.token, 1)).unwrap();
+    assert!(payload.is_ascii(), "{payload}");
+    assert!(payload.contains(r#""username":"zo\u00eb""#), "{payload}");
+    assert_eq!(claims(&pair.token)["city"], "पुणे");
+    let me = server.me(&pair.token).json();
+    assert_eq!((&me["username"], &me["roles"][0]), (&"zoë".into(), &"größer".into()));
+    // 600 characters are 1,800 bytes here and 3,600 in a token.
+    let long = format!("motto={}", "पु".repeat(300));
+    server.must(&["user", "set", "zoë", &long]);
+    assert_eq!(server.me(&server.login("zoë").token).status, 200);
+    let roles: Vec<String> = (0..5).map(|n| format!("{n}{}", "ü".repeat(60))).collect();
+    let mut arguments = vec!["user", "set", "zoë"];
+    arguments.extend(roles.iter().flat_map(|role| ["--role", role]));
+    let output = server.run(&arguments);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("at most 4800 bytes of a token together"), "{error}");
+}
+
+#[test]
+fn a_request_says_once_and_validly_whom_it_is_for() {
+    let server = Server::start();
+    let status = |head: &str| {
+        let mut stream = TcpStream::connect(server.public).unwrap();
+        stream
+            .write_all(format!("GET /healthz {head}Connection: close\r\n\r\n").as_bytes())
+            .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer[9..12].parse::<u16>().unwrap()
+    };
+    for good in ["Host: x\r\n", "Host: api.example:8443\r\n", "Host: [::1]:8080\r\n"] {
+        assert_eq!(status(&format!("HTTP/1.1\r\n{good}")), 200, "{good}");
+    }
+    for bad in ["", "Host: x\r\nHost: x\r\n", "Host: a b\r\n", "Host: u@x\r\n", "Host:\r\n"] {
+        assert_eq!(status(&format!("HTTP/1.1\r\n{bad}")), 400, "{bad}");
+    }
+    assert_eq!(status("HTTP/1.0\r\n"), 200, "HTTP/1.0 knows no Host");
+}
+
 #[test]
 fn missing_fields_are_named_username_first() {
     let server = Server::start();
@@ -62,17 +132,6 @@ fn missing_fields_are_named_username_first() {
     }
     server.send(post(LOGIN).form("username=asha&password=")).is_json(400, password);
     assert_eq!(server.send(post(LOGIN).form("username=asha&password=%20")).status, 206);
-}
-
-#[test]
-fn operators_may_ask_for_401() {
-    let server = Server::start_with(&[("API__INVALID_CREDENTIALS_STATUS", "401")]);
-    server.add_user("asha");
-    server.try_login("asha", "wrong").is_json(401, REFUSED);
-    server
-        .send(post(LOGIN))
-        .is_json(400, r#"{"username":["missing field"],"password":["missing field"]}"#);
-    server.refresh("wrong").is_json(206, r#"{"error":"Invalid refresh token"}"#);
 }
 
 #[test]

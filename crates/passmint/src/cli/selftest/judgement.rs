@@ -87,6 +87,15 @@ pub(super) fn must_be_unauthorized(answer: &Answer, text: &str) -> Result<(), Fa
     must_be(answer, 401, &format!(r#"{{"error":"{text}","detail":"{text}"}}"#))
 }
 
+/// A refused login or refresh: 206, or 401 where the operator wants that
+/// (`api.invalid_credentials_status`).
+pub(super) fn must_be_refused(answer: &Answer, text: &str) -> Result<(), Fault> {
+    if answer.status == 401 {
+        return must_be_unauthorized(answer, text);
+    }
+    must_be(answer, 206, &format!(r#"{{"error":"{text}"}}"#))
+}
+
 /// Something else than expected: a fault of the server, unless it only asks to stay away for long.
 pub(super) fn otherwise(answer: &Answer) -> Fault {
     match (answer.status, answer.retry_after()) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::{HOUR, SECOND};
+use super::{DAY, HOUR, SECOND};
 use crate::config::reader::Reader;
 
 /// The listeners.
@@ -24,6 +24,8 @@ pub struct Server {
     pub tls_cert: Option<PathBuf>,
     /// PEM private key.
     pub tls_key: Option<PathBuf>,
+    /// How long browsers keep to TLS once they have seen it here; zero: they are not asked to.
+    pub hsts: Duration,
     /// Says that a proxy in front does TLS.
     pub behind_tls_proxy: bool,
     /// Origins that browsers may call from; `*` for all.
@@ -94,6 +96,7 @@ impl Server {
             issuer: r.text("server.issuer", "passmint"),
             tls_cert: r.optional_text("server.tls_cert").map(PathBuf::from),
             tls_key: r.optional_text("server.tls_key").map(PathBuf::from),
+            hsts: r.duration("server.hsts", 365 * DAY, (Duration::ZERO, 3650 * DAY)),
             behind_tls_proxy: r.switch("server.behind_tls_proxy", false),
             cors_origins: r.list("server.cors_origins", &["*"], origin),
             trusted_proxies: r.list("server.trusted_proxies", &[], network),

@@ -21,7 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
-use crate::http::envelope::Enveloped;
+use crate::http::envelope::{Enveloped, Peer};
 use crate::http::route::Route;
 use crate::service::Settings;
 use crate::telemetry::{CutReason, Metrics};
@@ -168,6 +168,7 @@ impl Doorkeeper {
         let limits = config.server.limits;
         let (router, metrics) = (self.router.clone(), Arc::clone(&self.metrics));
         let watcher = graceful.watcher();
+        let peer = Peer { address: peer.ip(), over_tls: tls.is_some() };
         tokio::spawn(async move {
             let cut = Arc::clone(&metrics);
             let served = async {
@@ -240,7 +241,7 @@ type Incoming = hyper::Request<hyper::body::Incoming>;
 /// its answer is there.
 fn service(
     router: Enveloped,
-    peer: SocketAddr,
+    peer: Peer,
     requests: Arc<Requests>,
 ) -> impl hyper::service::Service<
     Incoming,
@@ -268,7 +269,7 @@ fn service(
                 None
             };
             let request = hyper::Request::from_parts(parts, body);
-            let mut answer = router.answer(peer.ip(), request).await;
+            let mut answer = router.answer(peer, request).await;
             if !rest.drain().await {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{UserError, UserService, check_roles, check_text};
+use super::{UserError, UserService, check_fit, check_roles, check_text};
 use crate::crypto::hasher::Parsed;
 use crate::domain::audit::By;
 use crate::domain::secret::PasswordHash;
@@ -177,6 +177,7 @@ fn accept(user: &ImportedUser) -> Result<ImportUser, String> {
     for (name, value) in &user.claims {
         claims.set(name, value.clone()).map_err(|error| said(UserError::BadClaim(error)))?;
     }
+    check_fit(username.as_str(), &user.email, &user.roles, &claims).map_err(said)?;
     Ok(ImportUser {
         id: user.id.as_ref().map(read_id).transpose()?,
         username,

@@ -17,7 +17,9 @@ use crate::domain::password::{WeakPassword, check_new_password};
 use crate::domain::secret::Password;
 use crate::domain::session::SessionId;
 use crate::domain::throttle::LockoutEntry;
-use crate::domain::user::{BadClaim, BadUsername, User, UserId, Username};
+use crate::domain::user::{
+    BadClaim, BadUsername, Claims, MAX_TOKEN_PROFILE_BYTES, User, UserId, Username, fits_a_token,
+};
 use crate::store::{Added, NewUser, PasswordChange, UserChange};
 use crate::throttle::{Door, Throttled};
 
@@ -75,6 +77,12 @@ pub enum UserError {
     /// Tokens that carry them would be too large for a header.
     #[error("the roles of one user may take at most 2048 bytes together")]
     TooManyRoles,
+    /// Name, e-mail, roles and own claims together.
+    #[error(
+        "name, e-mail, roles and claims of one user may take at most {MAX_TOKEN_PROFILE_BYTES} bytes \
+         of a token together; a character that is not ASCII takes 6 or 12"
+    )]
+    TooLargeForTokens,
     /// A text that is too long for a profile.
     #[error("`{0}` may have at most 254 characters, none of them control characters")]
     BadText(&'static str),
@@ -135,6 +143,7 @@ impl UserService {
         let username = Username::for_new_user(&add.username)?;
         check_roles(&add.roles)?;
         check_text("email", &add.email)?;
+        check_fit(username.as_str(), &add.email, &add.roles, &Claims::default())?;
         let (password, generated) =
             self.given_or_generated(add.password, &[username.as_str(), &add.email])?;
         Ok((self.add_unchecked(username, password, add.email, add.roles).await?, generated))
@@ -212,6 +221,9 @@ impl UserService {
         for (name, value) in set.claims {
             claims.set(&name, value)?;
         }
+        let email = set.email.as_ref().unwrap_or(&user.email);
+        let roles = set.roles.as_ref().unwrap_or(&user.roles);
+        check_fit(user.username.as_str(), email, roles, &claims)?;
         let change = UserChange {
             email: set.email,
             first_name: set.first_name,
@@ -355,6 +367,17 @@ fn check_roles(roles: &[String]) -> Result<(), UserError> {
         }
     }
     Ok(())
+}
+
+/// Refuses what would make the user's tokens longer than Passmint reads them.
+fn check_fit(
+    username: &str,
+    email: &str,
+    roles: &[String],
+    claims: &Claims,
+) -> Result<(), UserError> {
+    let fits = fits_a_token(username, email, roles, claims);
+    if fits { Ok(()) } else { Err(UserError::TooLargeForTokens) }
 }
 
 fn check_text(what: &'static str, text: &str) -> Result<(), UserError> {
