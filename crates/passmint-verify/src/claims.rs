@@ -1,5 +1,7 @@
 //! What a verified token says.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
@@ -39,45 +41,44 @@ pub struct Claims {
     pub roles: Vec<String>,
 }
 
-impl Claims {
-    /// Reads a token again that [`verify`](crate::verify) accepted before as one of our own
-    /// ([`Claims::foreign`] was false), to the last byte the same. **Checks nothing**: not the signature, not
-    /// the times. `None` where a claim is not as this server writes it; verify such a token anew.
-    pub fn of_verified_token(token: &str) -> Option<Self> {
-        let payload = token.split('.').nth(1)?;
-        let json = String::from_utf8(URL_SAFE_NO_PAD.decode(payload).ok()?).ok()?;
-        let own: OwnClaims = serde_json::from_str(&json).ok()?;
-        Some(Self {
-            subject: own.sub,
-            session: Some(own.sid),
-            generation: own.generation,
-            user_epoch: own.uep,
-            foreign: false,
-            issued_at: own.iat,
-            expires_at: own.exp,
-            session_began_at: own.orig_iat,
-            username: own.username,
-            email: own.email,
-            roles: own.roles,
-            json,
-        })
-    }
+/// The payload of a token in compact form, decoded; `None` where it is no base64url. **Checks nothing.**
+pub fn payload_of(token: &str) -> Option<Vec<u8>> {
+    URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()
 }
 
-/// The claims of a token as Passmint writes them, each of its only type.
-#[derive(Deserialize)]
-struct OwnClaims {
-    sub: String,
-    sid: String,
+/// What is read again of a token that [`verify`](crate::verify) accepted before, to the last byte the same, as
+/// one of our own ([`Claims::foreign`] was false). Each claim has its only type; see [`Claims`].
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "as in `Claims`")]
+pub struct KnownClaims<'a> {
+    #[serde(borrow, rename = "sub")]
+    pub subject: Cow<'a, str>,
+    #[serde(borrow, rename = "sid")]
+    pub session: Cow<'a, str>,
     #[serde(rename = "gen")]
-    generation: u32,
-    uep: u64,
-    iat: i64,
-    exp: i64,
-    orig_iat: i64,
-    username: String,
-    email: String,
-    roles: Vec<String>,
+    pub generation: u32,
+    #[serde(rename = "uep")]
+    pub user_epoch: u64,
+    #[serde(rename = "exp")]
+    pub expires_at: i64,
+    #[serde(borrow)]
+    pub username: Cow<'a, str>,
+    #[serde(borrow)]
+    pub email: Cow<'a, str>,
+    #[serde(borrow)]
+    pub roles: Vec<Role<'a>>,
+}
+
+/// One role of [`KnownClaims`].
+#[derive(Clone, Debug, Deserialize)]
+pub struct Role<'a>(#[serde(borrow)] pub Cow<'a, str>);
+
+impl<'a> KnownClaims<'a> {
+    /// Reads the [`payload_of`] a token. **Checks nothing**: not the signature, not the times. `None` where a
+    /// claim is not as this server writes it; verify such a token anew.
+    pub fn read(payload: &'a [u8]) -> Option<Self> {
+        serde_json::from_slice(payload).ok()
+    }
 }
 
 /// The claims that were signed but are not believed yet.

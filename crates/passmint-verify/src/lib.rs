@@ -35,7 +35,7 @@ mod jwk;
 mod key;
 mod verify;
 
-pub use claims::Claims;
+pub use claims::{Claims, KnownClaims, Role, payload_of};
 pub use jwk::{Jwk, JwkSet, thumbprint};
 pub use key::{Algorithm, KeyError, KeySet, VerifyingKey};
 pub use verify::{MAX_TOKEN_BYTES, Rejection, Rules, verify};

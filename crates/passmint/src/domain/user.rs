@@ -42,10 +42,7 @@ impl ImportedId {
 
     /// The id of that text; what is written as a plain number counts as one.
     pub fn read(text: &str) -> Self {
-        match text.parse::<i64>() {
-            Ok(number) if number >= 0 && number.to_string() == text => Self::Number(number),
-            _ => Self::Text(text.to_owned()),
-        }
+        number(text).map_or_else(|| Self::Text(text.to_owned()), Self::Number)
     }
 
     /// The id under which the user is kept. That of a text is a negative number made from its
@@ -60,6 +57,13 @@ impl ImportedId {
         head.copy_from_slice(hash.as_ref().get(..8).unwrap_or(&[0; 8]));
         UserId(i64::from_be_bytes(head) | i64::MIN)
     }
+}
+
+/// A whole number from 0 on, written as it is always written.
+fn number(text: &str) -> Option<i64> {
+    let plain =
+        text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    plain.then(|| text.parse().ok())?
 }
 
 /// As it was written.

@@ -28,8 +28,10 @@ pub(super) async fn forward_auth_roles(caller: Caller, uri: Uri) -> Result<Respo
     // Only the roles are decoded: what follows is the guarded path, whatever bytes it has.
     let wanted = uri.path().split('/').nth(2).unwrap_or_default();
     let wanted = percent_decode_str(wanted).decode_utf8().map_err(|_| ApiError::Forbidden)?;
-    let roles = &caller.0.claims.roles;
-    if wanted.split(',').any(|wanted| roles.iter().any(|role| role == wanted)) {
+    let roles = caller.0.names.roles();
+    let has = |wanted: &str| roles.split(',').any(|role| role == wanted);
+    // No role is empty.
+    if wanted.split(',').any(|wanted| !wanted.is_empty() && has(wanted)) {
         Ok(identity(&caller))
     } else {
         Err(ApiError::Forbidden)
@@ -38,19 +40,16 @@ pub(super) async fn forward_auth_roles(caller: Caller, uri: Uri) -> Result<Respo
 
 /// Always all seven, so that no header of the client's own survives in a proxy that copies them.
 fn identity(caller: &Caller) -> Response {
-    let claims = &caller.0.claims;
+    let Caller(verified) = caller;
+    let names = &verified.names;
     // With room for those of the envelope.
     let mut headers = HeaderMap::with_capacity(14);
-    headers.insert(USER_ID, encoded(&claims.subject));
-    headers.insert(USER, encoded(&claims.username));
-    headers.insert(EMAIL, encoded(&claims.email));
-    let roles = match claims.roles.as_slice() {
-        [] => HeaderValue::from_static(""),
-        [one] => encoded(one),
-        many => encoded(&many.join(",")),
-    };
-    headers.insert(ROLES, roles);
-    headers.insert(SESSION, encoded(claims.session.as_deref().unwrap_or_default()));
+    headers.insert(USER_ID, encoded(names.subject()));
+    headers.insert(USER, encoded(names.username()));
+    headers.insert(EMAIL, encoded(names.email()));
+    headers.insert(ROLES, encoded(names.roles()));
+    let session = verified.subject.session.map(|id| id.to_string());
+    headers.insert(SESSION, encoded(&session.unwrap_or_default()));
     // Callers of other kinds come later; a header of the client's own must not survive until then.
     headers.insert(CLIENT, HeaderValue::from_static(""));
     headers.insert(API_KEY, HeaderValue::from_static(""));
@@ -60,6 +59,9 @@ fn identity(caller: &Caller) -> Response {
 }
 
 fn encoded(text: &str) -> HeaderValue {
+    if text.is_empty() {
+        return HeaderValue::from_static("");
+    }
     let text = std::borrow::Cow::from(utf8_percent_encode(text, ENCODED));
     HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static(""))
 }

@@ -35,7 +35,7 @@ pub(super) async fn me(
 ) -> Result<Json<MeBody>, ApiError> {
     let user = tokens.user_of(&caller.verified).await?;
     let user = user.ok_or(ApiError::Unauthorized(Unauthorized::Revoked))?;
-    let expires_at = caller.verified.claims.expires_at.saturating_mul(1_000_000);
+    let expires_at = caller.verified.expires_at.saturating_mul(1_000_000);
     Ok(Json(MeBody {
         id: user.public_id(),
         username: user.username.to_string(),

@@ -1,17 +1,15 @@
 //! Which access tokens were found genuine, so that their signature is not checked again.
 //!
-//! A token is kept as 16 bytes: the first 96 bits of an HMAC-SHA-256 over all of it, under a key that lives only
-//! in this process, and its `exp`. What it says is not kept, for whoever shows it shows that too. A forged
-//! token would have to meet one of the digests by chance: with a million of them once in 2^76 tries.
+//! A token is kept as 16 bytes: the first 112 bits of its SHA-256 and, in the rest, the hour in which it
+//! expires. What it says is not kept, for whoever shows it shows that too. Somebody who forges one would have to
+//! meet a digest that is kept: of a million there is one in 2^92 tries.
 //!
 //! The table grows as tokens come, to four to eight places a token, for few that meet in a bucket: up to the
 //! setting `tokens.cache_mib`. Then those that were not shown for the longest time make room, first of all
 //! those that have expired. Whether a session lives is not known here.
 
-use aws_lc_rs::hmac;
+use aws_lc_rs::digest;
 use parking_lot::Mutex;
-
-use crate::crypto::random::{self, NoRandomness};
 
 /// Tokens that share a place in a shard and make room for one another: two cache lines.
 const WAYS: usize = 8;
@@ -23,7 +21,7 @@ const FIRST_BUCKETS: usize = 4;
 /// Up to [`WAYS`] tokens, the one that was shown last in front. Zero is an empty place.
 type Bucket = [Entry; WAYS];
 
-/// The digest in the upper 96 bits, `exp` in the lower 32.
+/// The digest in the upper 112 bits, the hour of its `exp` in the lower 16.
 type Entry = u128;
 
 /// What tokens were checked by: the version of the key ring, and how often the rules have changed.
@@ -37,6 +35,15 @@ pub(super) struct Basis {
 #[derive(Clone, Copy)]
 pub(super) struct TokenDigest(u128);
 
+impl TokenDigest {
+    /// Of a token.
+    pub(super) fn of(token: &str) -> Self {
+        let digest = digest::digest(&digest::SHA256, token.as_bytes());
+        let [first, ..] = *digest.as_ref().as_chunks::<16>().0 else { return Self(0) };
+        Self(u128::from_be_bytes(first) & !EXPIRY)
+    }
+}
+
 /// The same with the time from which on it counts no more.
 #[derive(Clone, Copy)]
 pub(super) struct ExpiringToken(Entry);
@@ -44,15 +51,13 @@ pub(super) struct ExpiringToken(Entry);
 impl TokenDigest {
     /// With its `exp`, in seconds since 1970.
     pub(super) fn expiring_at(self, exp: i64) -> ExpiringToken {
-        ExpiringToken(self.0 | seconds(exp))
+        // Until the hour is over.
+        ExpiringToken(self.0 | u128::from(hour(exp.saturating_add(3599))))
     }
 }
 
 /// The table.
-pub(super) struct KnownTokens {
-    key: hmac::Key,
-    shards: Box<[Mutex<Shard>]>,
-}
+pub(super) struct KnownTokens(Box<[Mutex<Shard>]>);
 
 #[derive(Default)]
 struct Shard {
@@ -62,20 +67,13 @@ struct Shard {
     filled: usize,
 }
 
+impl Default for KnownTokens {
+    fn default() -> Self {
+        Self((0..SHARDS).map(|_| Mutex::default()).collect())
+    }
+}
+
 impl KnownTokens {
-    /// Empty, under a new key.
-    pub(super) fn new() -> Result<Self, NoRandomness> {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, &random::bytes::<32>()?);
-        Ok(Self { key, shards: (0..SHARDS).map(|_| Mutex::default()).collect() })
-    }
-
-    /// The digest of a token.
-    pub(super) fn digest(&self, token: &str) -> TokenDigest {
-        let tag = hmac::sign(&self.key, token.as_bytes());
-        let [first, ..] = *tag.as_ref().as_chunks::<16>().0 else { return TokenDigest(0) };
-        TokenDigest(u128::from_be_bytes(first) & !EXPIRY)
-    }
-
     /// Whether a token was found genuine on that basis.
     pub(super) fn contains(&self, digest: TokenDigest, basis: Basis) -> bool {
         self.shard(digest).is_some_and(|shard| shard.lock().find(digest, basis))
@@ -86,21 +84,22 @@ impl KnownTokens {
     pub(super) fn insert(&self, token: ExpiringToken, basis: Basis, now: i64, most: usize) {
         let most = most / SHARDS / size_of::<Bucket>();
         if let Some(shard) = self.shard(TokenDigest(token.0)) {
-            shard.lock().insert(token.0, basis, seconds(now), most.max(FIRST_BUCKETS));
+            shard.lock().insert(token.0, basis, hour(now), most.max(FIRST_BUCKETS));
         }
     }
 
     fn shard(&self, digest: TokenDigest) -> Option<&Mutex<Shard>> {
-        self.shards.get(usize::try_from(digest.0 >> 122).ok()?)
+        self.0.get(usize::try_from(digest.0 >> 122).ok()?)
     }
 }
 
 /// The part of an entry that is no digest.
-const EXPIRY: u128 = u32::MAX as u128;
+const EXPIRY: u128 = u16::MAX as u128;
 
-/// Seconds since 1970 as an entry holds them; later than 2106 counts as then.
-fn seconds(time: i64) -> u128 {
-    u128::from(u32::try_from(time.max(0)).unwrap_or(u32::MAX))
+/// The hour of a time in seconds since 1970, modulo seven years.
+fn hour(time: i64) -> u16 {
+    let [.., high, low] = time.div_euclid(3600).to_be_bytes();
+    u16::from_be_bytes([high, low])
 }
 
 impl Shard {
@@ -117,7 +116,7 @@ impl Shard {
         true
     }
 
-    fn insert(&mut self, entry: Entry, basis: Basis, now: u128, most: usize) {
+    fn insert(&mut self, entry: Entry, basis: Basis, now: u16, most: usize) {
         if self.basis != basis {
             *self = Self { basis, ..Self::default() };
         }
@@ -132,7 +131,7 @@ impl Shard {
 
     /// Doubles the shard once a quarter of it holds tokens that have not expired: fuller, a bucket too many
     /// would have nine of them, which push one another out.
-    fn make_room(&mut self, now: u128, most: usize) {
+    fn make_room(&mut self, now: u16, most: usize) {
         if self.buckets.len() > most {
             // The setting was lowered.
             *self = Self { basis: self.basis, ..Self::default() };
@@ -173,8 +172,11 @@ fn is_of(entry: Entry, digest: u128) -> bool {
     entry & !EXPIRY == digest & !EXPIRY
 }
 
-fn is_over(entry: Entry, now: u128) -> bool {
-    entry & EXPIRY <= now
+/// Whether the place is free: empty, or its token has expired.
+fn is_over(entry: Entry, now: u16) -> bool {
+    let [.., high, low] = entry.to_be_bytes();
+    let left = u16::from_be_bytes([high, low]).wrapping_sub(now).cast_signed();
+    entry == 0 || left <= 0
 }
 
 #[cfg(test)]
@@ -182,6 +184,7 @@ mod tests {
     use super::*;
 
     const BASIS: Basis = Basis { ring: 1, rules: 0 };
+    const HOUR: i64 = 3600;
     const MIB: usize = 1024 * 1024;
 
     fn token(number: u32) -> String {
@@ -189,19 +192,19 @@ mod tests {
     }
 
     fn table(tokens: u32, most: usize) -> KnownTokens {
-        let known = KnownTokens::new().unwrap();
+        let known = KnownTokens::default();
         for number in 0..tokens {
-            known.insert(known.digest(&token(number)).expiring_at(1_000), BASIS, 0, most);
+            known.insert(TokenDigest::of(&token(number)).expiring_at(HOUR), BASIS, 0, most);
         }
         known
     }
 
     fn found(known: &KnownTokens, tokens: std::ops::Range<u32>) -> usize {
-        tokens.filter(|number| known.contains(known.digest(&token(*number)), BASIS)).count()
+        tokens.filter(|number| known.contains(TokenDigest::of(&token(*number)), BASIS)).count()
     }
 
     fn bytes(known: &KnownTokens) -> usize {
-        known.shards.iter().map(|shard| size_of_val(shard.lock().buckets.as_slice())).sum()
+        known.0.iter().map(|shard| size_of_val(shard.lock().buckets.as_slice())).sum()
     }
 
     #[test]
@@ -209,11 +212,11 @@ mod tests {
         let known = table(10_000, MIB);
         assert!(found(&known, 0..10_000) >= 9_990);
         assert_eq!(found(&known, 10_000..20_000), 0);
-        let digest = known.digest(&token(1));
+        let digest = TokenDigest::of(&token(1));
         for other in [Basis { ring: 2, ..BASIS }, Basis { rules: 1, ..BASIS }] {
             assert!(!known.contains(digest, other), "{other:?}");
         }
-        known.insert(digest.expiring_at(1_000), Basis { ring: 2, ..BASIS }, 0, MIB);
+        known.insert(digest.expiring_at(HOUR), Basis { ring: 2, ..BASIS }, 0, MIB);
         assert!(!known.contains(digest, BASIS));
     }
 
@@ -228,26 +231,26 @@ mod tests {
         let left = found(&known, 0..100_000);
         assert!((55_000..=65_536).contains(&left), "{left}");
         (0..100).for_each(|number| {
-            known.insert(known.digest(&token(number)).expiring_at(1_000), BASIS, 0, MIB / 4);
+            known.insert(TokenDigest::of(&token(number)).expiring_at(HOUR), BASIS, 0, MIB / 4);
         });
         assert!(bytes(&known) < MIB, "a smaller share counts at once");
     }
 
     #[test]
     fn those_that_expired_and_those_not_shown_for_long_make_room() {
-        let known = KnownTokens::new().unwrap();
+        let known = KnownTokens::default();
         let show = |number: u32, expires_at: i64, now: i64| {
-            let token = known.digest(&token(number)).expiring_at(expires_at);
+            let token = TokenDigest::of(&token(number)).expiring_at(expires_at);
             known.insert(token, BASIS, now, 2 * MIB);
         };
-        (0..15_000).for_each(|number| show(number, 10, 0));
+        (0..15_000).for_each(|number| show(number, HOUR, 0));
         let full = bytes(&known);
-        (15_000..30_000).for_each(|number| show(number, 1_000, 10));
+        (15_000..30_000).for_each(|number| show(number, 2 * HOUR, HOUR));
         // Shards grow apart, so that some do for other reasons.
         assert!(bytes(&known) <= full * 3 / 2, "the expired ones were kept");
         assert!(found(&known, 15_000..30_000) >= 14_950);
         for number in 30_000..400_000 {
-            show(number, 1_000, 10);
+            show(number, 2 * HOUR, HOUR);
             assert_eq!(found(&known, 20_000..20_001), 1, "shown all the time");
         }
         assert!(found(&known, 15_000..30_000) < 1_500);

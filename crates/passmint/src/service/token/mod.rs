@@ -5,10 +5,11 @@ mod known;
 mod login;
 mod refresh;
 mod repeat;
+mod verified;
 mod verify;
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, OnceLock};
 
 use super::{Failure, Parts};
 use crate::crypto::refresh_token::RefreshToken;
@@ -17,7 +18,8 @@ use crate::domain::user::User;
 
 pub use self::login::{Login, LoginError};
 pub use self::refresh::RefreshError;
-pub use self::verify::{Verified, VerifyError};
+pub use self::verified::{Names, Verified};
+pub use self::verify::VerifyError;
 
 use self::known::KnownTokens;
 use self::repeat::Repeats;
@@ -40,9 +42,7 @@ pub struct Pair {
 #[derive(Clone)]
 pub struct TokenService {
     parts: Arc<Parts>,
-    /// Made by the first verification: the first randomness of a process takes some 60 ms, and it would
-    /// lengthen every start.
-    known: Arc<OnceLock<KnownTokens>>,
+    known: Arc<KnownTokens>,
     foreign: Arc<ForeignTokens>,
     /// How often the settings that tokens are checked by have changed.
     rules: Arc<AtomicU64>,

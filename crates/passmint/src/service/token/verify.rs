@@ -11,10 +11,10 @@ use quick_cache::sync::Cache;
 use serde_json::json;
 
 use super::TokenService;
-use super::known::{Basis, KnownTokens};
+use super::known::{Basis, TokenDigest};
+use super::verified::{LookedUp, Verified};
 use crate::crypto::key_ring::KeyRing;
 use crate::domain::revocation::TokenSubject;
-use crate::domain::session::SessionId;
 use crate::domain::time::Timestamp;
 use crate::domain::user::UserId;
 use crate::revocation::RevocationView;
@@ -41,38 +41,6 @@ pub enum VerifyError {
     Undecided(#[from] Failure),
 }
 
-/// An access token that was found genuine.
-#[derive(Debug)]
-pub struct Verified {
-    /// What it says; of a foreign one, its times and who its user is by this server's own table.
-    pub claims: Claims,
-    /// The part that revocation looks at.
-    pub subject: TokenSubject,
-    /// When the user of a foreign token was looked up (by the steady clock), and the newest ending of its
-    /// sessions then.
-    looked_up: Option<(Timestamp, Option<i64>)>,
-}
-
-impl Verified {
-    fn of(
-        claims: Claims,
-        looked_up: Option<(Timestamp, Option<i64>)>,
-    ) -> Result<Self, VerifyError> {
-        let session = match claims.session.as_deref().map(SessionId::parse) {
-            Some(None) => return Err(VerifyError::Invalid),
-            Some(id) => id,
-            None => None,
-        };
-        let subject = TokenSubject {
-            user: Some(UserId::of_subject(&claims.subject)),
-            session,
-            generation: claims.generation,
-            user_epoch: claims.user_epoch,
-        };
-        Ok(Self { claims, subject, looked_up })
-    }
-}
-
 /// Tokens that another service signed, with what the user table says of their users.
 pub(super) struct ForeignTokens(Cache<String, (Basis, Arc<Verified>), Bytes>);
 
@@ -86,8 +54,9 @@ struct Bytes;
 
 impl Weighter<String, (Basis, Arc<Verified>)> for Bytes {
     fn weight(&self, token: &String, (_, verified): &(Basis, Arc<Verified>)) -> u64 {
-        // The claims' texts stand in the JSON, too.
-        (512 + token.len() + 2 * verified.claims.json.len()) as u64
+        // What stands in the JSON stands in the names, too.
+        let json = verified.foreign.as_ref().map_or(0, |looked_up| looked_up.json.len());
+        (512 + token.len() + 2 * json) as u64
     }
 }
 
@@ -131,7 +100,7 @@ impl TokenService {
             Some(known) => known,
             None => self.examine(token, now).await?,
         };
-        if verified.claims.expires_at <= now.seconds() {
+        if verified.expires_at <= now.seconds() {
             return Err(VerifyError::Expired);
         }
         if parts.is_revoked(&verified.subject, now).await? {
@@ -143,11 +112,8 @@ impl TokenService {
     /// A token that was found genuine before by the keys and rules that count now.
     fn recognise(&self, token: &str) -> Option<Arc<Verified>> {
         let basis = self.basis(&self.parts.ring.load());
-        let known = self.known.get()?;
-        let digest = known.digest(token);
-        if known.contains(digest, basis) {
-            let claims = Claims::of_verified_token(token)?;
-            return Verified::of(claims, None).ok().map(Arc::new);
+        if self.known.contains(TokenDigest::of(token), basis) {
+            return Verified::of_known(token).map(Arc::new);
         }
         let (of, verified) = self.foreign.0.get(token)?;
         (of == basis && self.is_up_to_date(&verified)).then_some(verified)
@@ -166,17 +132,10 @@ impl TokenService {
             self.foreign.0.insert(token.to_owned(), (basis, Arc::clone(&verified)));
             return Ok(verified);
         }
-        let verified = Verified::of(claims, None)?;
-        // Without randomness every token is checked by its keys.
-        let made = self.known.get().map_or_else(|| KnownTokens::new().ok(), |_| None);
-        if let Some(made) = made {
-            drop(self.known.set(made));
-        }
-        if let Some(known) = self.known.get() {
-            let most = self.parts.settings.load().tokens.cache_mib as usize * 1024 * 1024;
-            let expiring = known.digest(token).expiring_at(verified.claims.expires_at);
-            known.insert(expiring, basis, now.seconds(), most);
-        }
+        let verified = Verified::of(&claims, None)?;
+        let most = self.parts.settings.load().tokens.cache_mib as usize * 1024 * 1024;
+        let expiring = TokenDigest::of(token).expiring_at(verified.expires_at);
+        self.known.insert(expiring, basis, now.seconds(), most);
         Ok(Arc::new(verified))
     }
 
@@ -187,11 +146,12 @@ impl TokenService {
 
     /// Whether what was looked up for a foreign token still holds.
     fn is_up_to_date(&self, verified: &Verified) -> bool {
-        let Some((at, ending)) = verified.looked_up else { return true };
+        let Some(looked_up) = &verified.foreign else { return true };
         let parts = &self.parts;
         let user = verified.subject.user;
         let newest = user.and_then(|user| parts.revocations.newest_ending(user));
-        newest == ending && parts.clock.steady().since(at) < LOOKED_UP_FOR
+        let age = parts.clock.steady().since(looked_up.at);
+        newest == looked_up.ending && age < LOOKED_UP_FOR
     }
 
     fn checked(&self, token: &str, ring: &KeyRing, now: Timestamp) -> Result<Claims, VerifyError> {
@@ -219,7 +179,7 @@ impl TokenService {
         let parts = &self.parts;
         let id = UserId::of_subject(&claims.subject);
         let ending = parts.revocations.newest_ending(id);
-        let looked_up_at = parts.clock.steady();
+        let at = parts.clock.steady();
         let found = parts.store.credentials_of(id).await.map_err(Failure::from)?;
         let Some(user) = found.map(|credentials| credentials.user) else {
             return Err(if ending.is_some() { VerifyError::Revoked } else { VerifyError::Invalid });
@@ -228,7 +188,7 @@ impl TokenService {
         if user.disabled_at.is_some() || (ended > 0 && claims.issued_at <= ended) {
             return Err(VerifyError::Revoked);
         }
-        claims.json = json!({
+        let json = json!({
             "sub": user.subject(),
             "iat": claims.issued_at,
             "exp": claims.expires_at,
@@ -244,7 +204,7 @@ impl TokenService {
         claims.roles = user.roles;
         // What was ended before it was issued does not concern it.
         claims.user_epoch = user.epoch;
-        Verified::of(claims, Some((looked_up_at, ending)))
+        Verified::of(&claims, Some(LookedUp { at, ending, json }))
     }
 }
 
