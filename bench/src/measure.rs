@@ -7,7 +7,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use anyhow::{Context, Result, anyhow, ensure};
 
@@ -16,7 +16,7 @@ use crate::bare_writer::BareWriter;
 use crate::http;
 use crate::load::{self, Outcome, Window};
 use crate::report::{Measured, Pair, as_f64};
-use crate::script::{Chains, RefreshChain, Round, Script};
+use crate::script::{Chains, Collecting, RefreshChain, Round, Script, TOKEN_KEY};
 use crate::seed;
 use crate::server::{Installation, Server};
 
@@ -32,8 +32,6 @@ const LOGIN_CONNECTIONS: usize = 16;
 pub(crate) const LOGIN_PATH: &str = "/api/v1/token-auth/";
 /// The password of every user here; not a secret.
 pub(crate) const PASSWORD: &str = "Correct-Horse-7";
-/// How an answer names the access token, in the compact JSON of the contract.
-pub(crate) const TOKEN_KEY: &[u8] = br#""token":""#;
 
 /// A prepared data folder and how long to measure.
 pub(crate) struct Site<'a> {
@@ -158,6 +156,45 @@ impl Site<'_> {
         )?;
         server.stop()?;
         Ok(measured)
+    }
+
+    /// The same of many different tokens in turn, each of which was verified once before.
+    pub(crate) fn verifications_of_many(&self, tokens: usize) -> Result<Measured> {
+        let server = self.installation.start()?;
+        eprintln!("  collecting {tokens} tokens");
+        let chains = log_in_chains(&server, 8)?;
+        let each = tokens.div_ceil(CONNECTIONS);
+        let collecting = |chains| Collecting::new(chains, FORWARD_AUTH, each);
+        let mut scripts: Vec<_> = chains.into_iter().map(collecting).collect();
+        while !scripts.iter().all(Collecting::is_full) {
+            self.without_errors(&server, &mut scripts)?;
+        }
+        let rounds = RefCell::new(scripts.into_iter().map(Collecting::into_round).collect());
+        let before = server.resident_kib()?;
+        let seen = |rounds: &Vec<Round>| rounds.iter().all(|round| round.whole_rounds() > 0);
+        while !seen(&rounds.borrow()) {
+            self.without_errors(&server, &mut rounds.borrow_mut())?;
+        }
+        let grown = server.resident_kib()?.saturating_sub(before);
+        eprintln!("  knowing them takes {:.1} MiB", mebibytes(grown));
+        let axum = BareAxum::start()?;
+        let measured = self.compare(
+            || load::run(server.address(), &mut rounds.borrow_mut(), 200, self.window),
+            || {
+                let outcome =
+                    load::run(axum.address(), &mut rounds.borrow_mut(), 200, self.window)?;
+                ensure!(outcome.errors == 0, "bare axum: {:?}", outcome.first_error);
+                Ok(outcome.rate)
+            },
+        )?;
+        server.stop()?;
+        Ok(measured)
+    }
+
+    fn without_errors(&self, server: &Server, scripts: &mut [impl Script]) -> Result<()> {
+        let outcome = load::run(server.address(), scripts, 200, self.window)?;
+        ensure!(outcome.errors == 0, "{:?}", outcome.first_error);
+        Ok(())
     }
 
     fn compare(

@@ -7,6 +7,8 @@ use anyhow::{Context, Result, ensure};
 
 use crate::http;
 
+/// How an answer names the access token, in the compact JSON of the contract.
+pub(crate) const TOKEN_KEY: &[u8] = br#""token":""#;
 /// How a body names its refresh token, in the compact JSON of the contract.
 const REFRESH_KEY: &[u8] = br#""refresh_token":""#;
 /// Where refresh tokens are exchanged.
@@ -25,12 +27,18 @@ pub(crate) trait Script {
 pub(crate) struct Round {
     requests: Vec<Vec<u8>>,
     next: usize,
+    whole: usize,
 }
 
 impl Round {
     /// A round of the given requests.
     pub(crate) fn new(requests: Vec<Vec<u8>>) -> Self {
-        Self { requests, next: 0 }
+        Self { requests, next: 0, whole: 0 }
+    }
+
+    /// How often all of them have been answered.
+    pub(crate) fn whole_rounds(&self) -> usize {
+        self.whole
     }
 }
 
@@ -41,6 +49,7 @@ impl Script for Round {
 
     fn answered(&mut self, _body: &[u8]) -> Result<()> {
         self.next = (self.next + 1) % self.requests.len().max(1);
+        self.whole += usize::from(self.next == 0);
         Ok(())
     }
 }
@@ -111,6 +120,46 @@ impl Script for Chains {
     }
 }
 
+/// Chains that keep the access tokens they are given, as requests that show them.
+pub(crate) struct Collecting {
+    chains: Chains,
+    path: &'static str,
+    most: usize,
+    requests: Vec<Vec<u8>>,
+}
+
+impl Collecting {
+    /// Keeps `most` of the tokens that `chains` are given, for requests of `path`.
+    pub(crate) fn new(chains: Chains, path: &'static str, most: usize) -> Self {
+        Self { chains, path, most, requests: Vec::with_capacity(most) }
+    }
+
+    /// Whether it has all it wants.
+    pub(crate) fn is_full(&self) -> bool {
+        self.requests.len() >= self.most
+    }
+
+    /// The requests as a round.
+    pub(crate) fn into_round(self) -> Round {
+        Round::new(self.requests)
+    }
+}
+
+impl Script for Collecting {
+    fn request(&self) -> &[u8] {
+        self.chains.request()
+    }
+
+    fn answered(&mut self, body: &[u8]) -> Result<()> {
+        if !self.is_full() {
+            let token = http::scan_string(body, TOKEN_KEY).context("an answer without a token")?;
+            let token = std::str::from_utf8(token).context("a token that is not text")?;
+            self.requests.push(http::get(self.path, Some(&format!("JWT {token}"))));
+        }
+        self.chains.answered(body)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -144,6 +193,21 @@ mod tests {
     }
 
     #[test]
+    fn collecting_keeps_as_many_access_tokens_as_it_wants() {
+        let chain = RefreshChain::with_token(b"r0").unwrap();
+        let mut collecting = Collecting::new(Chains::new(vec![chain]), "/path", 2);
+        for number in 1..4 {
+            assert_eq!(collecting.is_full(), number > 2);
+            let body = format!(r#"{{"token":"t{number}","refresh_token":"r{number}"}}"#);
+            collecting.answered(body.as_bytes()).unwrap();
+        }
+        let round = collecting.into_round();
+        assert_eq!(round.requests.len(), 2);
+        let first = String::from_utf8(round.requests[0].clone()).unwrap();
+        assert!(first.starts_with("GET /path ") && first.contains("JWT t1\r\n"), "{first}");
+    }
+
+    #[test]
     fn a_round_comes_back_to_its_first_request() {
         let mut round = Round::new(vec![b"a".to_vec(), b"b".to_vec()]);
         let mut seen = Vec::new();
@@ -152,5 +216,6 @@ mod tests {
             round.answered(b"").unwrap();
         }
         assert_eq!(seen, b"aba");
+        assert_eq!(round.whole_rounds(), 1);
     }
 }

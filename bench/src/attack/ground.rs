@@ -12,8 +12,9 @@ use anyhow::{Context, Result, anyhow, ensure};
 use super::client::Client;
 use crate::bare::FORWARD_AUTH;
 use crate::http;
-use crate::measure::{LOGIN_PATH, PASSWORD, TOKEN_KEY};
+use crate::measure::{LOGIN_PATH, PASSWORD};
 use crate::script::Script;
+use crate::script::TOKEN_KEY;
 use crate::seed;
 use crate::server::{Installation, Server, Setting};
 
