@@ -251,6 +251,50 @@ fn tokens_of_an_existing_django_service_stay_good_on_cut_over() {
     server.me(&token).is_unauthorized("Token has been revoked.");
 }
 
+/// Two keys of one secret would be one only by name: who revokes one would think it gone.
+#[test]
+fn one_shared_secret_is_one_key_and_can_be_promoted() {
+    let server = Server::start();
+    server.add_user("asha");
+    let file = server.data.join("secret");
+    std::fs::write(&file, "kq83-nfu2-9dd1-xx0p-77aa-zi4m-secret").unwrap();
+    let kid = import(&server, &file, &["--alg", "HS256", "--verify-only"]);
+    let refused = |options: &[&str]| {
+        let path = file.to_str().unwrap();
+        let output = server.run(&[&["key", "import", path, "--alg", "HS256"], options].concat());
+        assert_eq!(output.status.code(), Some(1));
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(error.contains(&format!("this key is there already, as {kid}")), "{error}");
+    };
+    refused(&["--verify-only"]);
+    assert_eq!(import(&server, &file, &["--alg", "HS256"]), kid);
+    refused(&[]);
+    refused(&["--verify-only"]);
+    let pair = server.login("asha");
+    assert_eq!(header(&pair)["kid"], kid.as_str());
+    assert_eq!(server.me(&pair.token).status, 200);
+    let keys: Value = serde_json::from_str(&server.must(&["key", "list", "--json"])).unwrap();
+    let shared = keys.as_array().unwrap().iter().filter(|key| key["algorithm"] == "HS256");
+    assert_eq!(shared.map(|key| &key["state"]).collect::<Vec<_>>(), ["signing"]);
+    server.must(&["key", "revoke", &kid]);
+    server.me(&pair.token).is_unauthorized("Error decoding signature.");
+}
+
+#[test]
+fn a_key_that_only_verifies_signs_once_its_private_part_is_imported() {
+    let server = Server::start();
+    server.add_user("asha");
+    let private = openssl(&server, &["genpkey", "-algorithm", "ED25519"], "later.pem");
+    let path = private.to_str().unwrap();
+    let public = openssl(&server, &["pkey", "-in", path, "-pubout"], "first.pem");
+    let kid = import(&server, &public, &["--alg", "EdDSA", "--verify-only"]);
+    assert_eq!(import(&server, &private, &["--alg", "EdDSA"]), kid);
+    let pair = server.login("asha");
+    assert_eq!(header(&pair)["kid"], kid.as_str());
+    assert_eq!(server.me(&pair.token).status, 200);
+    assert_eq!(jwks(&server).iter().filter(|key| key["kid"] == kid.as_str()).count(), 1);
+}
+
 #[test]
 fn an_imported_signing_key_is_not_retired_by_one_that_waited() {
     let server = Server::demo(&[]);

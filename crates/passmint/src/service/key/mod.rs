@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use passmint_verify::Algorithm;
 
 use super::{Failure, Parts};
@@ -31,9 +32,9 @@ pub enum KeyError {
     /// No such key.
     #[error("there is no key `{0}`: `passmint key list` shows them")]
     Unknown(String),
-    /// It is there already.
-    #[error("this key is there already")]
-    Exists,
+    /// It is there already, under that `kid`.
+    #[error("this key is there already, as {0}")]
+    Exists(String),
     /// Another master key sealed what is in the database.
     #[error(
         "this is not the master key that the database's keys are sealed under: give the right one \
@@ -72,6 +73,37 @@ fn waiting(keys: &[StoredKey], kind: KeyKind) -> Vec<String> {
         .filter(|key| matches!(key.state, KeyState::Published { .. }))
         .map(|key| key.kid.clone())
         .collect()
+}
+
+/// The key that is kept already, if an imported one is: an asymmetric key has its thumbprint for a name, a
+/// shared secret any name.
+fn same_key<'a>(
+    keys: &'a [StoredKey],
+    imported: &Imported,
+    sealer: &Sealer,
+) -> Result<Option<&'a StoredKey>, Failure> {
+    const SHARED: KeyUse = KeyUse::Signing(Algorithm::Hs256);
+    let (kid, secret) = match imported {
+        Imported::Private(secret) if secret.public.is_empty() => ("", Some(&secret.secret)),
+        Imported::Private(secret) => (secret.kid.as_str(), None),
+        Imported::Public { kid, .. } => (kid.as_str(), None),
+    };
+    let Some(secret) = secret else {
+        return Ok(keys.iter().find(|key| key.kid == kid));
+    };
+    for key in keys.iter().filter(|key| key.use_ == SHARED) {
+        let kept = sealer.open(&label(&key.kid, key.use_), &key.sealed);
+        let kept = kept.map_err(Failure::internal)?;
+        if verify_slices_are_equal(kept.expose(), secret.expose()).is_ok() {
+            return Ok(Some(key));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether importing a key again makes it sign: it only verifies so far.
+fn may_be_promoted(key: &StoredKey, verify_only: bool) -> bool {
+    !verify_only && matches!(key.state, KeyState::Verifying { .. })
 }
 
 /// How often keys of one kind, these, are to rotate; zero: never.
@@ -143,10 +175,11 @@ impl KeyService {
     /// written is loaded by the next tick.
     async fn change(&self, change: KeyChange, by: By) -> Result<(), KeyError> {
         let _nobody_uses_them = self.parts.keys_in_use.write().await;
+        let added = change.add.first().map(|key| key.kid.clone()).unwrap_or_default();
         self.stale.store(true, Ordering::Relaxed);
         if !self.parts.store.change_keys(change, by).await? {
             self.stale.store(false, Ordering::Relaxed);
-            return Err(KeyError::Exists);
+            return Err(KeyError::Exists(added));
         }
         self.reload().await
     }
@@ -299,7 +332,8 @@ impl KeyService {
         Ok(use_)
     }
 
-    /// Imports a key from a file's content: to sign with from now on, or only to verify with.
+    /// Imports a key from a file's content: to sign with from now on, or only to verify with. One that is
+    /// there already, and does not sign, is made to sign under the `kid` it has. Returns the `kid`.
     pub async fn import(
         &self,
         content: &[u8],
@@ -308,30 +342,37 @@ impl KeyService {
     ) -> Result<String, KeyError> {
         let _turn = self.turn.lock().await;
         let now = self.parts.clock.now();
-        let state = if verify_only {
-            KeyState::Verifying { until: None }
-        } else {
-            KeyState::Signing { since: now }
-        };
-        let key = match key_import::read(algorithm, content)? {
-            Imported::Private(secret) => {
-                seal_signing_key(&self.sealer.load(), algorithm, &secret, state, true)?
-            }
-            Imported::Public { .. } if !verify_only => return Err(ImportError::PublicOnly.into()),
-            Imported::Public { kid, public } => NewKey {
-                kid,
-                use_: KeyUse::Signing(algorithm),
-                state,
-                public,
-                sealed: Vec::new(),
-                imported: true,
-            },
-        };
-        let kid = key.kid.clone();
+        let imported = key_import::read(algorithm, content)?;
+        if matches!(imported, Imported::Public { .. }) && !verify_only {
+            return Err(ImportError::PublicOnly.into());
+        }
         let (keys, _) = self.parts.store.keys().await?;
-        let mut change = KeyChange { add: vec![key], ..KeyChange::default() };
+        let sealer = self.sealer.load();
+        let signs = KeyState::Signing { since: now };
+        let state = if verify_only { KeyState::Verifying { until: None } } else { signs };
+        let mut change = KeyChange::default();
+        let kid = match (same_key(&keys, &imported, &sealer)?, imported) {
+            (Some(same), Imported::Private(secret)) if may_be_promoted(same, verify_only) => {
+                let label = label(&same.kid, same.use_);
+                let sealed = sealer.seal(&label, secret.secret.expose());
+                change.reseal.push((same.kid.clone(), sealed.map_err(Failure::internal)?));
+                change.states.push((same.kid.clone(), signs));
+                same.kid.clone()
+            }
+            (Some(same), _) => return Err(KeyError::Exists(same.kid.clone())),
+            (None, Imported::Private(secret)) => {
+                change.add.push(seal_signing_key(&sealer, algorithm, &secret, state, true)?);
+                secret.kid
+            }
+            (None, Imported::Public { kid, public }) => {
+                let use_ = KeyUse::Signing(algorithm);
+                let (sealed, imported) = (Vec::new(), true);
+                change.add.push(NewKey { kid: kid.clone(), use_, state, public, sealed, imported });
+                kid
+            }
+        };
         if !verify_only {
-            change.states = self.step_down(&keys, KeyKind::Signing);
+            change.states.extend(self.step_down(&keys, KeyKind::Signing));
             change.drop = waiting(&keys, KeyKind::Signing);
         }
         self.change(change, By::OPERATOR).await?;
