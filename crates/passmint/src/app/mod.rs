@@ -10,4 +10,4 @@ mod server;
 
 pub use open::{Opening, check_files, master_key_file, open, refuse_to_begin_over_another};
 pub use reload::reload;
-pub use server::Server;
+pub use server::{CERTIFICATE_IS_DUE, Server, load_tls};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 
 use super::open::lifetimes;
-use super::server::load_tls;
+use super::server::{load_tls, note_certificate};
 use crate::config::Config;
 use crate::domain::audit::{AuditEvent, AuditKind, By};
 use crate::http::listener::Tls;
@@ -24,14 +24,27 @@ const FROM_THE_START_ON: [&str; 8] = [
     "otlp.endpoint",
 ];
 
+fn counts_at_once(setting: &str) -> bool {
+    !FROM_THE_START_ON.iter().any(|fixed| setting.starts_with(fixed))
+}
+
 /// Names of settings that a reload changes. Values that are not shown count as equal.
 fn changed(old: &Config, new: &Config) -> Vec<String> {
     let pairs = old.effective.iter().zip(&new.effective);
-    let counts = |name: &str| !FROM_THE_START_ON.iter().any(|fixed| name.starts_with(fixed));
     pairs
-        .filter(|(old, new)| old.value != new.value && counts(&new.setting))
+        .filter(|(old, new)| old.value != new.value && counts_at_once(&new.setting))
         .map(|(_, new)| new.setting.clone())
         .collect()
+}
+
+/// What `config print --running` shows after a reload: of settings that count from the start on, the old.
+fn keep_effective(old: &Config, new: &mut Config, tls_stays: bool) {
+    for (old, new) in old.effective.iter().zip(&mut new.effective) {
+        let tls = ["server.tls_cert", "server.tls_key"].contains(&new.setting.as_str());
+        if !counts_at_once(&new.setting) || (tls && tls_stays) {
+            new.clone_from(old);
+        }
+    }
 }
 
 /// Takes new settings while the server runs. What only counts at start is named and left as it was;
@@ -68,18 +81,22 @@ pub async fn reload(
     if !fixed.is_empty() {
         tracing::warn!(settings = fixed.join("; "), "these settings count from the next start on");
     }
-    if old.server.tls_cert.is_some() && new.server.tls_cert.is_some() {
-        load_tls(tls, &new)?;
+    if old.server.tls_cert.is_some()
+        && let Some(until) = load_tls(tls, &new)?
+    {
+        note_certificate(services, until);
     }
     if let Some(log) = log {
         log.reload(tracing_subscriber::EnvFilter::new(&new.log.level))
             .context("cannot change the log's level")?;
     }
     let mut next = new;
+    let tls_stays = old.server.tls_cert.is_none() || next.server.tls_cert.is_none();
+    keep_effective(&old, &mut next, tls_stays);
     next.server.listen = old.server.listen;
     next.server.admin_listen = old.server.admin_listen;
     next.server.admin_hosts.clone_from(&old.server.admin_hosts);
-    if old.server.tls_cert.is_none() || next.server.tls_cert.is_none() {
+    if tls_stays {
         next.server.tls_cert.clone_from(&old.server.tls_cert);
         next.server.tls_key.clone_from(&old.server.tls_key);
     }

@@ -13,6 +13,7 @@ use crate::admin::{self, AllowedHosts, DemoClock};
 use crate::clock::TurnableClock;
 use crate::config::Config;
 use crate::domain::audit::{AuditEvent, AuditKind, By};
+use crate::domain::time::Timestamp;
 use crate::http::listener::{Listener, Tls};
 use crate::http::{Health, PublicState, router};
 use crate::service::Services;
@@ -34,7 +35,9 @@ impl Server {
         let config = services.settings.load_full();
         let server = &config.server;
         let tls = Tls::default();
-        load_tls(&tls, &config)?;
+        if let Some(until) = load_tls(&tls, &config)? {
+            note_certificate(&services, until);
+        }
         let public = bind(server.listen, "server.listen")?;
         let admin = bind(server.admin_listen, "server.admin_listen")?;
         Ok(Self { services, health: Arc::default(), public, admin, tls, clock })
@@ -119,9 +122,29 @@ fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener> {
     })
 }
 
-pub(super) fn load_tls(tls: &Tls, config: &Config) -> Result<()> {
-    if let (Some(cert), Some(key)) = (&config.server.tls_cert, &config.server.tls_key) {
-        tls.load(cert, key)?;
+/// Loads what the settings name; until when the certificate is valid, if there is one.
+pub fn load_tls(tls: &Tls, config: &Config) -> Result<Option<Timestamp>> {
+    let server = &config.server;
+    let (Some(cert), Some(key)) = (&server.tls_cert, &server.tls_key) else { return Ok(None) };
+    Ok(Some(tls.load(cert, key)?))
+}
+
+/// Who looks after certificates should have renewed one by then: they are renewed a month ahead.
+pub const CERTIFICATE_IS_DUE: Duration = Duration::from_hours(14 * 24);
+
+/// Tells until when the certificate is valid that is served from now on.
+pub(super) fn note_certificate(services: &Services, until: Timestamp) {
+    services.metrics.certificate_expires(until);
+    let now = services.parts.clock.now();
+    let not_after = until.iso8601();
+    if until <= now {
+        tracing::error!(
+            not_after,
+            "the certificate of server.tls_cert has expired: clients refuse it"
+        );
+    } else if until <= now.plus(CERTIFICATE_IS_DUE) {
+        tracing::warn!(not_after, "the certificate of server.tls_cert expires soon");
+    } else {
+        tracing::info!(not_after, "serves the certificate of server.tls_cert");
     }
-    Ok(())
 }

@@ -1,9 +1,10 @@
 //! `passmint config`
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::{Args, Subcommand};
-use serde_json::json;
+use serde_json::Value;
 
+use super::control::{self, Request, show_settings};
 use super::output;
 use crate::app;
 use crate::config::{Config, Sources};
@@ -18,39 +19,38 @@ pub(super) enum ConfigCommand {
 
 #[derive(Args)]
 pub(super) struct Print {
+    /// What the server that runs counts with, instead of what one that is started now would.
+    #[arg(long)]
+    running: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
 }
 
 impl ConfigCommand {
-    pub(super) fn run(self, sources: &Sources) -> Result<()> {
+    pub(super) async fn run(self, sources: &Sources) -> Result<()> {
         let config = Config::load(sources)?;
         match self {
             Self::Check => {
                 app::check_files(&config)?;
                 eprintln!("The configuration is good.");
+                Ok(())
             }
-            Self::Print(Print { json }) => {
-                let rows: Vec<_> = config
-                    .effective
-                    .iter()
-                    .map(|setting| {
-                        json!({
-                            "setting": setting.setting,
-                            "value": setting.value,
-                            "place": setting.place.to_string(),
-                        })
-                    })
-                    .collect();
-                if json {
-                    output::json(&rows.into())?;
-                } else {
-                    let columns = [("setting", "SETTING"), ("value", "VALUE"), ("place", "FROM")];
-                    output::table(&rows, &columns)?;
-                }
+            Self::Print(Print { running: false, json }) => print(&show_settings(&config), json),
+            Self::Print(Print { running: true, json }) => {
+                let runs = control::server_runs(&config).await?;
+                let database = config.database.sqlite.display();
+                ensure!(runs, "no server runs on {database}: name its folder with --data");
+                print(&control::send(&config, Request::Settings).await?, json)
             }
         }
-        Ok(())
     }
+}
+
+fn print(settings: &Value, json: bool) -> Result<()> {
+    if json {
+        return output::json(settings);
+    }
+    let columns = [("setting", "SETTING"), ("value", "VALUE"), ("place", "FROM")];
+    output::table(settings.as_array().map_or(&[], Vec::as_slice), &columns)
 }

@@ -110,7 +110,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
     match arguments.command {
         Command::Completions(command) => command.run(&mut Arguments::command()).map(done),
         Command::Man(command) => command.run(Arguments::command()).map(done),
-        Command::Config(command) => command.run(&sources).map(done),
+        Command::Config(command) => block_on(command.run(&sources)).map(done),
         Command::Doctor(command) => block_on(command.run(&sources)),
         Command::Selftest(command) => block_on(command.run()),
         Command::Demo(command) => block_on(command.run(sources)).map(done),

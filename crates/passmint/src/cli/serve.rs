@@ -176,10 +176,14 @@ impl Reloader {
         };
         match done {
             Ok(changed) => {
+                self.services.metrics.settings_reloaded(true);
                 self.sources = sources;
                 tracing::info!(changed = changed.join(", "), "settings reloaded");
             }
-            Err(error) => tracing::error!("settings not reloaded, the old ones stay: {error:#}"),
+            Err(error) => {
+                self.services.metrics.settings_reloaded(false);
+                tracing::error!("settings not reloaded, the old ones stay: {error:#}");
+            }
         }
     }
 }

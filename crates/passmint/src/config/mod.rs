@@ -124,7 +124,8 @@ impl Sources {
                 Database::sqlite_path(url)?.parent().unwrap_or(Path::new("")).join("passmint.toml")
             }
         };
-        beside.exists().then_some(beside)
+        // One that cannot be looked at is a mistake to be told, and no reason for defaults.
+        beside.try_exists().unwrap_or(true).then_some(beside)
     }
 }
 

@@ -21,6 +21,7 @@ use super::labels::{
 use super::process::Process;
 use crate::domain::audit::AuditKind;
 use crate::domain::session::EndReason;
+use crate::domain::time::Timestamp;
 use crate::throttle::{Door, Rule};
 
 macro_rules! label_set {
@@ -284,6 +285,25 @@ impl Stored {
     }
 }
 
+/// What the operator brings: settings and a certificate.
+struct Operator {
+    reloaded: Gauge,
+    certificate: Gauge,
+}
+
+impl Operator {
+    fn register(to: &mut Register) -> Self {
+        let reloaded = "0 while the settings of the last reload do not count: it failed";
+        let certificate = "Until when the certificate that is served is valid, in seconds since 1970; 0 without TLS";
+        let made = Self {
+            reloaded: to.metric("settings_last_reload_successful", reloaded),
+            certificate: to.metric("tls_certificate_expiry_timestamp_seconds", certificate),
+        };
+        made.reloaded.set(1);
+        made
+    }
+}
+
 /// The hashing pool.
 struct Hashing {
     queue: Gauge,
@@ -320,6 +340,7 @@ pub struct Metrics {
     http: Http,
     store: Stored,
     hashing: Hashing,
+    operator: Operator,
 }
 
 impl Default for Metrics {
@@ -335,6 +356,7 @@ impl Default for Metrics {
             http: Http::register(&mut to),
             store: Stored::register(&mut to),
             hashing: Hashing::register(&mut to),
+            operator: Operator::register(&mut to),
             registry: to.0,
             process,
         }
@@ -355,6 +377,16 @@ impl Metrics {
     /// Notes whether the store can be read and written.
     pub fn store_available(&self, available: bool) {
         self.store.available.set(available.into());
+    }
+
+    /// Notes whether the settings were taken when they were last read again.
+    pub fn settings_reloaded(&self, taken: bool) {
+        self.operator.reloaded.set(taken.into());
+    }
+
+    /// Notes until when the certificate is valid that is served.
+    pub fn certificate_expires(&self, until: Timestamp) {
+        self.operator.certificate.set(until.seconds());
     }
 
     /// Counts a jump of the wall clock.

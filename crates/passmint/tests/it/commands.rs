@@ -122,40 +122,6 @@ fn weak_and_bad_input_is_refused_by_name() {
 }
 
 #[test]
-fn doctor_says_what_is_wrong_and_how_to_mend_it() {
-    let mut server = Server::start();
-    let doctor = |server: &Server| {
-        let output = server.run(&["doctor"]);
-        (output.status.code(), String::from_utf8(output.stdout).unwrap())
-    };
-    let (code, text) = doctor(&server);
-    assert_eq!(code, Some(0), "{text}");
-    assert!(text.contains("ok      server: runs, and reads and writes its database"), "{text}");
-    server.stop();
-    let key = server.data.join("master.key");
-    let right = std::fs::read(&key).unwrap();
-    std::fs::write(&key, "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=\n").unwrap();
-    let (code, text) = doctor(&server);
-    assert_eq!(code, Some(1));
-    assert!(
-        text.contains("is not the master key that the database's keys are sealed under"),
-        "{text}"
-    );
-    std::fs::write(&key, right).unwrap();
-    let (code, text) = doctor(&server);
-    assert_eq!(code, Some(0), "{text}");
-    std::fs::remove_file(&key).unwrap();
-    let (code, text) = doctor(&server);
-    assert_eq!(code, Some(1));
-    assert!(text.contains("WRONG   master key:") && text.contains("put the file back"), "{text}");
-    std::fs::write(server.data.join("passmint.db"), "this is no database, whatever its name says")
-        .unwrap();
-    let (code, text) = doctor(&server);
-    assert_eq!(code, Some(1));
-    assert!(text.contains("WRONG   database:"), "{text}");
-}
-
-#[test]
 fn completions_and_man_pages_are_made() {
     let server = Server::start();
     assert!(server.must(&["completions", "bash"]).contains("_passmint"));

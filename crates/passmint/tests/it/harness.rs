@@ -254,6 +254,20 @@ impl Server {
     }
 }
 
+/// Sends SIGHUP and waits for what the log says of it.
+#[track_caller]
+pub(crate) fn reload(server: &Server) {
+    let before = server.log().matches("reloaded").count();
+    server.signal("HUP");
+    for _ in 0..100 {
+        if server.log().matches("reloaded").count() > before {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    panic!("no word of a reload");
+}
+
 /// Runs a command with something on standard input.
 pub(crate) fn run_with_input(command: &mut Command, arguments: &[&str], input: &str) -> Output {
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -17,6 +17,7 @@ mod clients;
 mod clock_model;
 mod commands;
 mod crash;
+mod doctor;
 mod foreign_tokens;
 mod forward_auth;
 mod hang_ups;

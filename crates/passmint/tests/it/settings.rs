@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
-use crate::harness::{PASSWORD, Pair, Server, fresh_folder, get, post};
+use crate::harness::{PASSWORD, Pair, Server, fresh_folder, get, post, reload};
 
 #[test]
 fn mistakes_are_all_told_at_once_with_their_places() {
@@ -135,19 +135,6 @@ fn the_master_key_may_come_from_the_environment() {
     server.stop();
     let server = Server::start_on(&folder, &[("MASTER_KEY__VALUE", key)]);
     assert_eq!(server.refresh(&pair.refresh_token).status, 200);
-}
-
-/// Sends SIGHUP and waits for what the log says of it.
-fn reload(server: &Server) {
-    let before = server.log().matches("reloaded").count();
-    server.signal("HUP");
-    for _ in 0..100 {
-        if server.log().matches("reloaded").count() > before {
-            return;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    }
-    panic!("no word of a reload");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result, anyhow};
 use serde_json::{Value, json};
 
 use super::request::{AuditPage, Request, UserSet};
+use crate::config::{Config, Effective};
 use crate::domain::audit::{Actor, AuditRecord, ChainLink};
 use crate::domain::key::KeyUse;
 use crate::domain::moment::Moment;
@@ -54,6 +55,7 @@ pub(super) async fn execute(services: &Services, request: Request) -> Result<Val
             }))
         }
         Request::DatabaseVersion => Ok(json!(SqliteStore::newest_version())),
+        Request::Settings => Ok(show_settings(&services.settings.load())),
         Request::StoreCheck => Ok(services.parts.check_store().await.map(|()| Value::Null)?),
     }
 }
@@ -180,6 +182,18 @@ async fn audit_page(services: &Services, page: AuditPage) -> Result<Value> {
     let query = AuditQuery { after, before, user, event, limit, newest_first };
     let records = services.audit.records(query).await?;
     Ok(records.iter().map(show_record).collect())
+}
+
+/// Every setting as it counts, secrets hidden.
+pub(in crate::cli) fn show_settings(config: &Config) -> Value {
+    let show = |setting: &Effective| {
+        json!({
+            "setting": setting.setting,
+            "value": setting.value,
+            "place": setting.place.to_string(),
+        })
+    };
+    config.effective.iter().map(show).collect()
 }
 
 fn show_record(record: &AuditRecord) -> Value {

@@ -29,6 +29,7 @@ use crate::config::Config;
 use crate::service::Services;
 use crate::store::sqlite::LockError;
 
+pub(super) use execute::show_settings;
 pub(super) use request::{AuditPage, Request, UserSet};
 
 /// The longest line either side accepts.

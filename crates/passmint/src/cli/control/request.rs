@@ -33,6 +33,7 @@ pub(in crate::cli) enum Request {
     AuditVerify { noted: Option<(i64, String)> },
     DatabaseVersion,
     StoreCheck,
+    Settings,
 }
 
 impl Request {

@@ -8,6 +8,10 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
 use tokio_rustls::rustls::{self, ServerConfig};
+use x509_cert::Certificate;
+use x509_cert::der::Decode as _;
+
+use crate::domain::time::Timestamp;
 
 /// What new connections are secured with; nothing: they are plain.
 #[derive(Clone, Default)]
@@ -39,6 +43,9 @@ pub enum Unread {
     /// As it says.
     #[error("cannot be read: {0}")]
     Unreadable(rustls_pki_types::pem::Error),
+    /// Its certificate is none.
+    #[error("holds a certificate that does not say until when it is valid")]
+    NoValidity,
 }
 
 impl Unread {
@@ -51,8 +58,9 @@ impl Unread {
 }
 
 impl Tls {
-    /// Takes certificate chain and key from PEM files, for all connections from now on.
-    pub fn load(&self, cert: &Path, key: &Path) -> Result<(), TlsError> {
+    /// Takes certificate chain and key from PEM files, for all connections from now on. Until when the
+    /// certificate is valid.
+    pub fn load(&self, cert: &Path, key: &Path) -> Result<Timestamp, TlsError> {
         let (cert_path, key_path) = (cert.display().to_string(), key.display().to_string());
         let chain = CertificateDer::pem_file_iter(cert)
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
@@ -61,6 +69,8 @@ impl Tls {
                 if chain.is_empty() { Err(Unread::Missing("certificate")) } else { Ok(chain) }
             })
             .map_err(|why| TlsError::Certificate(cert_path.clone(), why))?;
+        let until = valid_until(&chain)
+            .ok_or_else(|| TlsError::Certificate(cert_path.clone(), Unread::NoValidity))?;
         let key = PrivateKeyDer::from_pem_file(key)
             .map_err(|error| TlsError::Key(key_path.clone(), Unread::of(error, "private key")))?;
         let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
@@ -74,11 +84,18 @@ impl Tls {
             })?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         self.0.store(Some(Arc::new(config)));
-        Ok(())
+        Ok(until)
     }
 
     /// What counts now.
     pub(super) fn current(&self) -> Option<Arc<ServerConfig>> {
         self.0.load_full()
     }
+}
+
+/// `notAfter` of the server's own certificate (RFC 5280 section 4.1.2.5), the first of the chain.
+fn valid_until(chain: &[CertificateDer<'_>]) -> Option<Timestamp> {
+    let own = Certificate::from_der(chain.first()?).ok()?;
+    let seconds = own.tbs_certificate().validity().not_after.to_unix_duration().as_secs();
+    Some(Timestamp::from_micros(i64::try_from(seconds).ok()?.saturating_mul(1_000_000)))
 }

@@ -11,8 +11,8 @@
 use aws_lc_rs::digest;
 use parking_lot::Mutex;
 
-/// Tokens that share a place in a shard and make room for one another: two cache lines.
-const WAYS: usize = 8;
+/// Tokens that share a place in a shard and make room for one another: four cache lines.
+const WAYS: usize = 16;
 /// Parts of the table with a lock each.
 const SHARDS: usize = 64;
 /// Buckets of a shard when its first token comes.

@@ -39,6 +39,15 @@ pub(super) fn seal_check(db: &Connection) -> Sql<Option<Vec<u8>>> {
         .optional()
 }
 
+/// Keys that verify until somebody revokes them: `kid` and use.
+pub(super) fn for_good(db: &Connection) -> Sql<Vec<(String, String)>> {
+    db.prepare_cached(
+        "SELECT kid, use FROM key WHERE state = 'verifying' AND state_at IS NULL ORDER BY number",
+    )?
+    .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+    .collect()
+}
+
 fn stored_key(row: &Row<'_>) -> Sql<StoredKey> {
     let unknown = |column, what: &str| {
         let cause = format!("unknown {what}: written by a newer Passmint?");

@@ -18,8 +18,11 @@ pub enum LockError {
          database.url"
     )]
     Held(PathBuf),
-    /// The file could not be made or locked.
-    #[error("cannot use the folder of {0}: {1}")]
+    /// The folder could not be made.
+    #[error("cannot make the folder of {0}: {1}")]
+    Folder(PathBuf, std::io::Error),
+    /// The file could not be made, opened or locked.
+    #[error("cannot open {0} to write: {1}. It must be yours: run this as the user that runs Passmint")]
     Io(PathBuf, std::io::Error),
 }
 
@@ -35,7 +38,8 @@ impl DatabaseLock {
     pub fn acquire(database: &Path) -> Result<Self, LockError> {
         let io = |cause| LockError::Io(database.to_owned(), cause);
         if let Some(folder) = database.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            create_private(folder).map_err(io)?;
+            create_private(folder)
+                .map_err(|cause| LockError::Folder(database.to_owned(), cause))?;
         }
         // Not readable by others; SQLite gives its WAL the mode of the database file.
         let file =

@@ -162,13 +162,15 @@ impl SqliteStore {
         let version = version(&connection).map_err(wrap)?;
         let quick_check =
             connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(wrap)?;
-        let (seal_check, issued_until) = if version == 0 {
-            (None, None)
-        } else {
+        let mut examined = Examined { version, quick_check, ..Examined::default() };
+        if version > 0 {
             let issued_until = writer::number(&connection, "issued_until").map_err(wrap)?;
-            (key::seal_check(&connection).map_err(wrap)?, issued_until.map(Timestamp::from_micros))
-        };
-        Ok(Examined { version, quick_check, seal_check, issued_until })
+            examined.issued_until = issued_until.map(Timestamp::from_micros);
+            examined.seal_check = key::seal_check(&connection).map_err(wrap)?;
+            examined.keys_for_good = key::for_good(&connection).map_err(wrap)?;
+            examined.has_demo_user = user::has_demo_user(&connection).map_err(wrap)?;
+        }
+        Ok(examined)
     }
 
     /// Whether a database that is there holds keys, and so has had a master key.
@@ -200,6 +202,10 @@ pub struct Examined {
     pub seal_check: Option<Vec<u8>>,
     /// Up to when tokens have been issued, by the clock of then.
     pub issued_until: Option<Timestamp>,
+    /// Keys that verify until somebody revokes them: `kid` and use.
+    pub keys_for_good: Vec<(String, String)>,
+    /// Whether the demo's user is there and may log in.
+    pub has_demo_user: bool,
 }
 
 /// A connection with the settings that every writing connection shares.

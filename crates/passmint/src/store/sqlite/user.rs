@@ -127,6 +127,13 @@ pub(super) fn find(db: &Connection, id: UserId) -> Sql<Option<User>> {
     db.prepare_cached(&SQL)?.query_row([id.0], row::user).optional()
 }
 
+/// Whether the demo's user is there and may log in.
+pub(super) fn has_demo_user(db: &Connection) -> Sql<bool> {
+    const SQL: &str = "SELECT EXISTS (SELECT 1 FROM user WHERE username = 'sample_user' \
+                       AND disabled_at IS NULL)";
+    db.prepare_cached(SQL)?.query_row([], |row| row.get(0))
+}
+
 /// Raises the epoch, so that every access token issued before is refused, but for those of `except`.
 pub(super) fn raise_epoch(
     write: &mut Write<'_>,
