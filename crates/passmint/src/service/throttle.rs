@@ -176,7 +176,7 @@ impl Parts {
 
     /// Writes down how many refused logins were not written one by one.
     pub fn note_folded_refusals(&self) {
-        if let Some(folded) = self.refusals.take_folded(self.clock.steady()) {
+        if let Some(folded) = self.refusals.take_folded() {
             let event = AuditEvent::new(AuditKind::LoginRefused).with("why", "too_many_to_list");
             let event = event.with("count", folded.refusals);
             self.note(By::SERVER, event.with("neighbourhoods", folded.neighbourhoods as u64));
@@ -200,8 +200,7 @@ impl Parts {
             };
             entry.failures == 0 || entry.failures >= from
         };
-        let mut changed = self.throttle.changed(self.clock.steady());
-        changed.retain(matters);
+        let changed = self.throttle.changed(self.clock.steady(), matters);
         if changed.is_empty() {
             return;
         }

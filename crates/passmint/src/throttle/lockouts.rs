@@ -63,15 +63,20 @@ impl Throttle {
         }
     }
 
-    /// What has changed since this was last asked and should be kept: those with no failures, that
-    /// there is nothing to keep any more.
-    pub fn changed(&self, now: Timestamp) -> Vec<LockoutEntry> {
+    /// What has changed since this was last asked and matters: those with no failures, that there is nothing
+    /// to keep any more. What does not matter is dropped at once: under attack that is most of it.
+    pub fn changed(
+        &self,
+        now: Timestamp,
+        matters: impl Fn(&LockoutEntry) -> bool,
+    ) -> Vec<LockoutEntry> {
         let mut entries = Vec::new();
         for shard in &self.accounts {
             let mut accounts = shard.lock();
             for (account, scope) in std::mem::take(&mut accounts.changed) {
                 let none = LockoutEntry { account, scope, failures: 0, at: now, until: now };
-                entries.push(accounts.entry(account, scope).unwrap_or(none));
+                entries
+                    .extend(Some(accounts.entry(account, scope).unwrap_or(none)).filter(&matters));
             }
         }
         entries
