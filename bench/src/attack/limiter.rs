@@ -38,6 +38,8 @@ pub(crate) fn take(site: &Site<'_>) -> Result<Vec<Row>> {
     fail(&server, &mut nobody, FIRST_KEYS).context("the first keys")?;
     let before = mebibytes(server.resident_kib()?);
     let keys = fail(&server, &mut nobody, FIRST_KEYS + site.scale.keys)?;
+    eprintln!("  {keys} keys: {:.1} MiB under load", mebibytes(server.resident_kib()?));
+    std::thread::sleep(site.scale.rest);
     let after = mebibytes(server.resident_kib()?);
     server.stop()?;
     eprintln!("  {keys} keys: from {before:.1} MiB to {after:.1} MiB");

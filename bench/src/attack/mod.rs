@@ -107,6 +107,8 @@ struct Scale {
     victim_logins: f64,
     /// Keys that the limiter is made to remember.
     keys: u32,
+    /// Before the look at what they take: a server that rests gives back what the load itself took.
+    rest: Duration,
     /// Logins at once.
     parallel: u32,
     /// Stops under load.
@@ -136,6 +138,7 @@ const LONG: Scale = Scale {
     guessing: Duration::from_mins(10),
     victim_logins: 0.2,
     keys: 1_000_000,
+    rest: Duration::from_secs(25),
     parallel: 10_000,
     stops: 20,
     rounds: 7,
@@ -154,6 +157,7 @@ const SHORT: Scale = Scale {
     guessing: Duration::from_secs(12),
     victim_logins: 1.0,
     keys: 50_000,
+    rest: Duration::ZERO,
     parallel: 2_000,
     stops: 3,
     rounds: 5,

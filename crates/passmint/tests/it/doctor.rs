@@ -152,7 +152,8 @@ fn certificate(folder: &Path, days: &str) -> (PathBuf, PathBuf) {
     let names = ["-subj", "/CN=localhost", "-keyout", "key.pem", "-out", "made.pem"];
     openssl(&[&key[..], &names[..]].concat(), folder);
     // `req` makes none that has expired.
-    let again = ["x509", "-in", "made.pem", "-signkey", "key.pem", "-days", days, "-out", "cert.pem"];
+    let again =
+        ["x509", "-in", "made.pem", "-signkey", "key.pem", "-days", days, "-out", "cert.pem"];
     openssl(&again, folder);
     (folder.join("cert.pem"), folder.join("key.pem"))
 }
@@ -167,7 +168,8 @@ fn an_expired_certificate_is_told_by_log_metric_and_doctor_and_a_new_one_counts(
     let left = || {
         let metrics = get("/metrics").try_send(server.admin).unwrap().body;
         let name = "passmint_tls_certificate_expiry_timestamp_seconds ";
-        let until: i64 = metrics.lines().find_map(|line| line.strip_prefix(name)).unwrap().parse().unwrap();
+        let until: i64 =
+            metrics.lines().find_map(|line| line.strip_prefix(name)).unwrap().parse().unwrap();
         until - jiff::Timestamp::now().as_second()
     };
     assert!((-90_000..0).contains(&left()), "{}", left());

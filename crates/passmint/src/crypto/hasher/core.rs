@@ -63,17 +63,22 @@ impl Backend {
 pub(super) struct Core {
     backend: Backend,
     simd: Option<argon2_rust::Hasher>,
+    /// Whether it has hashed since it last rested.
+    worked: bool,
 }
 
 impl Core {
     pub(super) fn new(backend: Backend) -> Self {
-        Self { backend, simd: None }
+        Self { backend, simd: None, worked: false }
     }
 
     /// Gives the memory back to the system, which zeroes it before anybody else has it; the next hash
-    /// takes it again.
+    /// takes it again. So goes what a load of logins has left on the heap.
     pub(super) fn rest(&mut self) {
         self.simd = None;
+        if std::mem::take(&mut self.worked) {
+            passmint_heap::give_back();
+        }
     }
 
     /// Computes a tag into `out`.
@@ -84,6 +89,7 @@ impl Core {
         salt: &[u8],
         out: &mut [u8],
     ) -> Result<(), CoreError> {
+        self.worked = true;
         if self.backend == Backend::Portable {
             return portable(argon2::Algorithm::Argon2id, params, password, salt, out);
         }

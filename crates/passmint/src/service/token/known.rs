@@ -4,7 +4,7 @@
 //! expires. What it says is not kept, for whoever shows it shows that too. Somebody who forges one would have to
 //! meet a digest that is kept: of a million there is one in 2^92 tries.
 //!
-//! The table grows as tokens come, to four to eight places a token, for few that meet in a bucket: up to the
+//! The table grows as tokens come, to two to four places a token, for few that meet in a bucket: up to the
 //! setting `tokens.cache_mib`. Then those that were not shown for the longest time make room, first of all
 //! those that have expired. Whether a session lives is not known here.
 
@@ -129,8 +129,8 @@ impl Shard {
         self.filled += usize::from(std::mem::replace(first, entry) == 0);
     }
 
-    /// Doubles the shard once a quarter of it holds tokens that have not expired: fuller, a bucket too many
-    /// would have nine of them, which push one another out.
+    /// Doubles the shard once half of it holds tokens that have not expired: fuller, a bucket too many
+    /// would have one token more than places, and those push one another out.
     fn make_room(&mut self, now: u16, most: usize) {
         if self.buckets.len() > most {
             // The setting was lowered.
@@ -138,14 +138,14 @@ impl Shard {
         }
         let places = self.buckets.len() * WAYS;
         let doubled = (2 * self.buckets.len()).max(FIRST_BUCKETS);
-        if (places > 0 && self.filled < places / 4) || doubled > most {
+        if (places > 0 && self.filled < places / 2) || doubled > most {
             return;
         }
         for entry in self.buckets.iter_mut().flatten().filter(|entry| is_over(**entry, now)) {
             self.filled -= usize::from(*entry != 0);
             *entry = 0;
         }
-        if places > 0 && self.filled < places / 8 {
+        if places > 0 && self.filled < places / 4 {
             return;
         }
         let old = std::mem::replace(&mut self.buckets, vec![[0; WAYS]; doubled]);
@@ -243,16 +243,16 @@ mod tests {
             let token = TokenDigest::of(&token(number)).expiring_at(expires_at);
             known.insert(token, BASIS, now, 2 * MIB);
         };
-        (0..15_000).for_each(|number| show(number, HOUR, 0));
+        (0..12_000).for_each(|number| show(number, HOUR, 0));
         let full = bytes(&known);
-        (15_000..30_000).for_each(|number| show(number, 2 * HOUR, HOUR));
+        (12_000..24_000).for_each(|number| show(number, 2 * HOUR, HOUR));
         // Shards grow apart, so that some do for other reasons.
         assert!(bytes(&known) <= full * 3 / 2, "the expired ones were kept");
-        assert!(found(&known, 15_000..30_000) >= 14_950);
-        for number in 30_000..400_000 {
+        assert!(found(&known, 12_000..24_000) >= 11_950);
+        for number in 24_000..400_000 {
             show(number, 2 * HOUR, HOUR);
-            assert_eq!(found(&known, 20_000..20_001), 1, "shown all the time");
+            assert_eq!(found(&known, 18_000..18_001), 1, "shown all the time");
         }
-        assert!(found(&known, 15_000..30_000) < 1_500);
+        assert!(found(&known, 12_000..24_000) < 1_200);
     }
 }

@@ -22,7 +22,9 @@ pub enum LockError {
     #[error("cannot make the folder of {0}: {1}")]
     Folder(PathBuf, std::io::Error),
     /// The file could not be made, opened or locked.
-    #[error("cannot open {0} to write: {1}. It must be yours: run this as the user that runs Passmint")]
+    #[error(
+        "cannot open {0} to write: {1}. It must be yours: run this as the user that runs Passmint"
+    )]
     Io(PathBuf, std::io::Error),
 }
 
