@@ -295,6 +295,32 @@ fn a_key_that_only_verifies_signs_once_its_private_part_is_imported() {
     assert_eq!(jwks(&server).iter().filter(|key| key["kid"] == kid.as_str()).count(), 1);
 }
 
+/// A refresh key verifies for as long as refresh tokens live, and a refreshed session leaves it.
+#[test]
+fn a_refresh_key_stays_as_long_as_its_tokens_and_sessions_move_on_to_the_next() {
+    let server = Server::demo(&[("KEYS__ROTATE_EVERY", "2h")]);
+    let login = || server.login_with("sample_user", "1234Pass");
+    let (moving, staying) = (login(), login());
+    // Published, then in use.
+    server.advance("2h");
+    server.advance("61m");
+    let keys: Value = serde_json::from_str(&server.must(&["key", "list", "--json"])).unwrap();
+    let retired = |use_: &str| {
+        let is_it = |key: &&Value| key["use"] == use_ && key["state"] == "verifying";
+        keys.as_array().unwrap().iter().find(is_it).unwrap()
+    };
+    let until =
+        |key: &Value| -> jiff::Timestamp { key["state_at"].as_str().unwrap().parse().unwrap() };
+    let longer = until(retired("refresh")).duration_since(until(retired("signing")));
+    assert_eq!(longer.as_hours(), 29 * 24, "30 days and one: the lifetimes of both tokens");
+
+    let moved = server.refresh(&moving.refresh_token);
+    assert_eq!(moved.status, 200);
+    server.must(&["key", "revoke", retired("refresh")["kid"].as_str().unwrap()]);
+    assert_eq!(server.refresh(&Pair::of(&moved).refresh_token).status, 200);
+    assert_eq!(server.refresh(&staying.refresh_token).status, 206);
+}
+
 #[test]
 fn an_imported_signing_key_is_not_retired_by_one_that_waited() {
     let server = Server::demo(&[]);
