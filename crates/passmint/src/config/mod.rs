@@ -20,6 +20,7 @@ pub use sections::{
 };
 pub use value::parse_duration;
 
+use crate::domain::user::escaped;
 use reader::Reader;
 
 /// All settings, checked.
@@ -139,6 +140,14 @@ impl Config {
         Self::read(reader, sources)
     }
 
+    /// Defaults, and where the database is as far as command line and environment say so: enough to reach a
+    /// server that runs, when the settings have mistakes.
+    pub fn to_reach_a_server(sources: &Sources) -> Option<Self> {
+        let mut sources = sources.clone();
+        sources.environment.retain(|(name, _)| name == "PASSMINT_DATABASE__URL");
+        Self::read(Reader::new(|path| std::fs::read_to_string(path)), &sources).ok()
+    }
+
     /// Reads what comes after the file and checks every setting.
     fn read(mut reader: Reader, sources: &Sources) -> Result<Self, ConfigError> {
         reader.add_environment(&sources.environment);
@@ -209,6 +218,13 @@ impl Config {
         }
         if server.issuer.is_empty() {
             reader.problem("server.issuer", "must not be empty");
+        }
+        // With more of them a token might be too long for Passmint to read.
+        if escaped(&server.issuer) > 255 {
+            reader.problem("server.issuer", "must have at most 255 characters");
+        }
+        if self.tokens.audience.as_deref().is_some_and(|audience| escaped(audience) > 128) {
+            reader.problem("tokens.audience", "must have at most 128 characters");
         }
         if self.sessions.max_lifetime < self.sessions.idle_lifetime {
             reader.problem_of_either(

@@ -69,14 +69,23 @@ pub fn read(algorithm: Algorithm, content: &[u8]) -> Result<Imported, ImportErro
     }
     let (kind, der) =
         <(SectionKind, Vec<u8>)>::from_pem_slice(content).map_err(|_| ImportError::NotPem)?;
-    match kind {
+    let imported = match kind {
         SectionKind::PrivateKey | SectionKind::EcPrivateKey | SectionKind::RsaPrivateKey => {
             private(algorithm, &der)
         }
         SectionKind::PublicKey => public(algorithm, &der),
         _ => Err(ImportError::OtherSection),
+    }?;
+    let (Imported::Private(NewSecret { public, .. }) | Imported::Public { public, .. }) = &imported;
+    if public.len() > LONGEST_PUBLIC_KEY {
+        let why = "it has more than 4096 bits, and tokens would be too long to be read".to_owned();
+        return Err(ImportError::NotThatKey(algorithm, why));
     }
+    Ok(imported)
 }
+
+/// Bytes of an RSA key of 4,096 bits in DER, as a `SubjectPublicKeyInfo`, with a long exponent.
+const LONGEST_PUBLIC_KEY: usize = 560;
 
 /// Whether a secret is one of those that examples publish, or hardly varies.
 fn is_guessable(secret: &[u8]) -> bool {

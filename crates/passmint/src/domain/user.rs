@@ -205,20 +205,25 @@ impl User {
 }
 
 /// The most that tokens may say of one user beside its id. In base64, with a long imported id, 350 bytes of
-/// other claims, 400 of `iss` and `aud`, a header and an RS256 signature it is just below the 8 KiB that
-/// Passmint reads.
-pub const MAX_TOKEN_PROFILE_BYTES: usize = 4_800;
+/// other claims, the longest `iss` and `aud`, a header and the signature of an RSA key of 4,096 bits it is below
+/// the 8 KiB that Passmint reads.
+pub const MAX_TOKEN_PROFILE_BYTES: usize = 4_500;
 
 /// Whether tokens of a user stay readable, whatever else they say.
 pub fn fits_a_token(username: &str, email: &str, roles: &[String], claims: &Claims) -> bool {
     let roles = roles.iter().map(|role| escaped(role) + 3).sum::<usize>();
-    let rest = escaped(username) + escaped(email) + escaped(&claims.to_json());
-    roles + rest <= MAX_TOKEN_PROFILE_BYTES
+    let claims = in_ascii(&claims.to_json());
+    escaped(username) + escaped(email) + roles + claims <= MAX_TOKEN_PROFILE_BYTES
 }
 
-/// Bytes of a text in JSON where everything beyond ASCII is escaped (`\u…`, twice beyond the first plane).
-fn escaped(text: &str) -> usize {
-    text.chars().map(|c| if c.is_ascii() { 1 } else { 6 * c.len_utf16() }).sum()
+/// Bytes of a text in JSON that is ASCII.
+pub fn escaped(text: &str) -> usize {
+    in_ascii(text) + text.matches(['"', '\\']).count()
+}
+
+/// Bytes of JSON where everything beyond ASCII is escaped: `\u…`, twice beyond the first plane.
+fn in_ascii(json: &str) -> usize {
+    json.chars().map(|c| if c.is_ascii() { 1 } else { 6 * c.len_utf16() }).sum()
 }
 
 /// A user together with the hash that a login is checked against.
@@ -360,6 +365,7 @@ mod tests {
         assert!(fits("asha", &"é".repeat(20)));
         assert!(!fits("asha", &"é".repeat(64)));
         assert!(!fits(&"🔑".repeat(150), &"é".repeat(20)));
+        assert!(!fits("asha", &"\\\"".repeat(40)), "escaped, too");
     }
 
     #[test]

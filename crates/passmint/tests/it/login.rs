@@ -90,7 +90,7 @@ fn tokens_are_ascii_and_a_user_who_would_not_fit_into_one_is_refused() {
     let output = server.run(&arguments);
     let error = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{error}");
-    assert!(error.contains("at most 4800 bytes of a token together"), "{error}");
+    assert!(error.contains("at most 4500 bytes of a token together"), "{error}");
 }
 
 #[test]
