@@ -8,6 +8,8 @@ mod open;
 mod reload;
 mod server;
 
-pub use open::{Opening, check_files, master_key_file, open, refuse_to_begin_over_another};
+pub use open::{
+    Opening, check_files, mark_folders, master_key_file, open, refuse_to_begin_over_another,
+};
 pub use reload::reload;
 pub use server::{CERTIFICATE_IS_DUE, Server, load_tls};

@@ -30,7 +30,7 @@ use crate::service::session::SessionService;
 use crate::service::token::TokenService;
 use crate::service::user::UserService;
 use crate::service::{Parts, Services};
-use crate::store::sqlite::{DatabaseLock, HighestUserId, Migration, SqliteStore, is_nothing};
+use crate::store::sqlite::{DatabaseLock, Migration, SqliteStore, is_nothing};
 use crate::store::{CommitSink, KeyStore as _, LongestLifetimes, RevocationStore as _, StoreError};
 use crate::telemetry::Metrics;
 use crate::throttle::{RefusalNotes, Throttle};
@@ -94,6 +94,7 @@ pub async fn open(config: Config, clock: Arc<dyn Clock>, opening: Opening) -> Re
         detached: TaskTracker::new(),
         clock_guard: Mutex::new(clock_guard),
         longest: Mutex::new(longest),
+        reload_failed: Mutex::new(None),
     });
     parts.throttle.restore(&parts.store.throttles().await?, parts.clock.steady());
     Ok(Services {
@@ -121,8 +122,7 @@ fn open_store(
     }
     let migration = if opening == Opening::Command { Migration::Refuse } else { Migration::Run };
     let lock = DatabaseLock::acquire(&config.database.sqlite)?;
-    let user_ids = HighestUserId::read(&[config.database.folder(), master_key_folder(config)])?;
-    Ok(Arc::new(SqliteStore::open(lock, migration, user_ids, clock, Arc::new(sink))?))
+    Ok(Arc::new(SqliteStore::open(lock, migration, &mark_folders(config), clock, Arc::new(sink))?))
 }
 
 /// A database that is gone, or was emptied, is not begun anew without a word: users would be missing, and
@@ -282,12 +282,13 @@ pub fn master_key_file(config: &Config) -> PathBuf {
     config.master_key.file.clone().unwrap_or_else(beside)
 }
 
-/// Where the file of the master key is; of one given as a value, beside the data.
-fn master_key_folder(config: &Config) -> PathBuf {
-    if config.master_key.value.is_some() {
-        return config.database.folder();
+/// Where the highest id of a user is noted: beside the data and beside the file of the master key.
+pub fn mark_folders(config: &Config) -> Vec<PathBuf> {
+    let mut folders = vec![config.database.folder()];
+    if config.master_key.value.is_none() {
+        folders.extend(master_key_file(config).parent().map(Path::to_owned));
     }
-    master_key_file(config).parent().map(Path::to_owned).unwrap_or_default()
+    folders
 }
 
 /// Reads the master key; on a new database, makes it where none is given.

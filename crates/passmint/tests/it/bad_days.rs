@@ -310,20 +310,51 @@ fn an_old_copy_put_back_gives_nobodys_id_to_another() {
     assert_eq!(server.log().matches("the database is an old copy").count(), before);
 }
 
+/// The file that keeps the highest id of a user, of the only database in a folder.
+fn mark(folder: &Path) -> PathBuf {
+    let named = |path: &PathBuf| path.display().to_string().contains("highest-user-id.");
+    let mut marks =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(named);
+    let (mark, None) = (marks.next().unwrap(), marks.next()) else { panic!("several marks") };
+    mark
+}
+
 #[test]
-fn a_mark_of_the_highest_user_that_cannot_be_read_is_named() {
+fn a_mark_of_the_highest_user_that_cannot_be_read_is_named_and_a_lost_one_is_made_anew() {
     let mut server = Server::start();
     server.add_user("asha");
     server.stop();
-    let mark = server.data.join("highest-user-id");
+    let mark = mark(&server.data);
     assert_eq!(std::fs::read_to_string(&mark).unwrap(), "1\n");
-    std::fs::write(&mark, "").unwrap();
-    let output = briefly(&server.data).arg("serve").output().unwrap();
-    let error = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{error}");
-    assert!(error.contains("highest-user-id holds no number"), "{error}");
-    // Without one the database is believed.
+    for wrong in ["", "x", "-1", "9223372036854775807"] {
+        std::fs::write(&mark, wrong).unwrap();
+        let output = briefly(&server.data).arg("serve").output().unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        assert!(error.contains("holds no number up to 2^53"), "{error}");
+        assert!(doctor(&server).1.contains("WRONG   highest user id: "), "{wrong}");
+    }
     std::fs::remove_file(&mark).unwrap();
     server.start_again();
+    assert_eq!(std::fs::read_to_string(&mark).unwrap(), "1\n");
     assert_eq!(server.add_user("wendy"), 2);
+}
+
+/// A folder of master keys may serve several databases.
+#[test]
+fn databases_whose_master_keys_share_a_folder_do_not_share_ids() {
+    let keys = fresh_folder("keys-of-two");
+    let server = |name: &str, master_key: &str| {
+        let data = fresh_folder(name);
+        // The harness looks for it beside the data.
+        for file in [keys.join(name), data.join("master.key")] {
+            std::fs::write(&file, master_key).unwrap();
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        Server::start_on(&data, &[("MASTER_KEY__FILE", keys.join(name).to_str().unwrap())])
+    };
+    let first = server("first", "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=");
+    let second = server("second", "MTEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=");
+    assert_eq!((first.add_user("a"), first.add_user("b")), (1, 2));
+    assert_eq!((second.add_user("a"), first.add_user("c")), (1, 3));
 }

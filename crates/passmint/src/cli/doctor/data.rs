@@ -7,13 +7,13 @@ use std::time::Duration;
 use rustix::fs::Access;
 
 use super::{Finding, Verdict};
-use crate::app::master_key_file;
+use crate::app::{mark_folders, master_key_file};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::Config;
 use crate::crypto::master_key as key_file;
 use crate::crypto::sealing::Sealer;
 use crate::domain::secret::SecretBytes;
-use crate::store::sqlite::{Examined, OpenError, SqliteStore};
+use crate::store::sqlite::{Examined, HighestUserId, OpenError, SqliteStore};
 
 pub(super) fn folder(folder: &Path) -> Finding {
     const WHAT: &str = "data folder";
@@ -195,6 +195,12 @@ pub(super) fn demo_user(examined: Option<&Examined>) -> Option<Finding> {
                 delete sample_user`, or give it another name";
     let there = examined.is_some_and(|examined| examined.has_demo_user);
     there.then(|| Finding::new(Verdict::Advice, "users", text))
+}
+
+/// Whether the highest id of a user can be read where it is noted outside the database.
+pub(super) fn highest_user_id(config: &Config, examined: Option<&Examined>) -> Option<Finding> {
+    let read = HighestUserId::read(&mark_folders(config), examined?.database_id?);
+    read.err().map(|error| Finding::new(Verdict::Wrong, "highest user id", error.to_string()))
 }
 
 /// Keys of other services that are believed until somebody revokes them.

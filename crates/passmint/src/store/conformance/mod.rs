@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::sqlite::{DatabaseLock, HighestUserId, Migration, SqliteStore};
+use super::sqlite::{DatabaseLock, Migration, SqliteStore};
 use super::*;
 use crate::clock::{Clock as _, StandingClock};
 use crate::domain::audit::AuditKind;
@@ -73,11 +73,11 @@ pub(in crate::store) fn world() -> World {
     let clock = Arc::new(StandingClock::at(Timestamp::from_micros(1_800_000_000_000_000)));
     let told = Arc::new(Told::default());
     let lock = DatabaseLock::acquire(&folder.path().join("test.db")).unwrap();
-    let user_ids = HighestUserId::read(&[folder.path().to_owned()]).unwrap();
+    let marks_in = [folder.path().to_owned()];
     let store = SqliteStore::open(
         lock,
         Migration::Run,
-        user_ids,
+        &marks_in,
         Arc::clone(&clock) as _,
         Arc::clone(&told) as _,
     )

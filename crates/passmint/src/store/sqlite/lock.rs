@@ -53,6 +53,12 @@ impl DatabaseLock {
         }
     }
 
+    /// Whether some process holds the lock of a database that is there.
+    pub fn is_held(database: &Path) -> bool {
+        let file = File::open(database);
+        file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    }
+
     /// The file that is locked.
     pub fn database(&self) -> &Path {
         &self.database

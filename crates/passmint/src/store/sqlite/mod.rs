@@ -36,7 +36,7 @@ use crate::domain::time::Timestamp;
 pub use lock::{DatabaseLock, LockError};
 pub use schema::{FIRST_SCHEMA, Migration, is_nothing};
 pub use session::rotation_statement;
-pub use user_ids::{HighestUserId, UnreadMark};
+pub use user_ids::{BadMark, HighestUserId};
 
 use checkpoint::Checkpointer;
 use health::Health;
@@ -87,6 +87,9 @@ pub enum OpenError {
         /// SQLite's words.
         cause: rusqlite::Error,
     },
+    /// Not noted outside the database.
+    #[error(transparent)]
+    Mark(#[from] BadMark),
     /// The folder or a thread could not be had.
     #[error("cannot open the database {path}: {cause}")]
     Io {
@@ -109,11 +112,12 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens (and at need creates and migrates) the file that `lock` holds.
+    /// Opens (and at need creates and migrates) the file that `lock` holds. In the folders `marks_in` the
+    /// highest id of a user is noted.
     pub fn open(
         lock: DatabaseLock,
         migration: Migration,
-        user_ids: HighestUserId,
+        marks_in: &[PathBuf],
         clock: Arc<dyn Clock>,
         sink: Arc<dyn CommitSink>,
     ) -> Result<Self, OpenError> {
@@ -122,11 +126,14 @@ impl SqliteStore {
         schema::look(&path, migration)?;
         let mut connection = connect(&path).map_err(wrap)?;
         schema::migrate(&mut connection, &path)?;
-        if let Some(behind) = user_ids.raise_in(&connection).map_err(wrap)? {
+        let database_id = user_ids::database_id(&connection).map_err(wrap)?;
+        let user_ids = HighestUserId::read(marks_in, database_id)?;
+        if let Some(behind) = user_ids.agree(&connection).map_err(wrap)? {
             tracing::error!(
                 behind,
                 "the database is an old copy: users were added after it was made. Their ids are not given \
-                 to others, but sessions that were ended since live again: end them, or revoke the keys"
+                 to others, but sessions that were ended since live again: `passmint session end --user`, \
+                 or `passmint key revoke` of the refresh and the signing key"
             );
         }
         let io = |cause| OpenError::Io { path: path.clone(), cause };
@@ -168,6 +175,7 @@ impl SqliteStore {
             examined.issued_until = issued_until.map(Timestamp::from_micros);
             examined.seal_check = key::seal_check(&connection).map_err(wrap)?;
             examined.keys_for_good = key::for_good(&connection).map_err(wrap)?;
+            examined.database_id = writer::number(&connection, "database_id").map_err(wrap)?;
             examined.has_demo_user = user::has_demo_user(&connection).map_err(wrap)?;
         }
         Ok(examined)
@@ -206,6 +214,8 @@ pub struct Examined {
     pub keys_for_good: Vec<(String, String)>,
     /// Whether the demo's user is there and may log in.
     pub has_demo_user: bool,
+    /// Its own number; `None` before the first start of this version.
+    pub database_id: Option<i64>,
 }
 
 /// A connection with the settings that every writing connection shares.

@@ -10,8 +10,11 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use rusqlite::Connection;
 
-/// Its name.
+/// Its name, before the database's own number: several databases may share the folder of a master key.
 const FILE: &str = "highest-user-id";
+
+/// The largest id that a JSON number holds everywhere (RFC 8259 section 6).
+const LARGEST: i64 = 1 << 53;
 
 /// The mark, in one or two folders.
 pub struct HighestUserId {
@@ -19,41 +22,43 @@ pub struct HighestUserId {
     highest: AtomicI64,
 }
 
-/// Why it could not be read.
+/// Why it could not be read or written.
 #[derive(Debug, thiserror::Error)]
-pub enum UnreadMark {
+pub enum BadMark {
     /// The system said no.
-    #[error("cannot read {0}: {1}")]
-    Unreadable(PathBuf, io::Error),
+    #[error("{0}: {1}")]
+    Io(PathBuf, io::Error),
     /// Somebody wrote something else.
     #[error(
-        "{0} holds no number: write the highest id that `passmint user list` has ever shown into it, or a \
-         higher one"
+        "{0} holds no number up to 2^53: write the highest id that `passmint user list` has ever shown into \
+         it"
     )]
     NoNumber(PathBuf),
 }
 
 impl HighestUserId {
-    /// Reads the marks of those folders: beside the database, and beside the master key, where no copy of
+    /// Reads the marks of a database in those folders: beside it, and beside the master key, where no copy of
     /// the database's folder overwrites it. The highest counts.
-    pub fn read(folders: &[PathBuf]) -> Result<Self, UnreadMark> {
-        let mut files: Vec<PathBuf> = folders.iter().map(|folder| folder.join(FILE)).collect();
+    pub fn read(folders: &[PathBuf], database_id: i64) -> Result<Self, BadMark> {
+        let name = format!("{FILE}.{database_id:016x}");
+        let mut files: Vec<PathBuf> = folders.iter().map(|folder| folder.join(&name)).collect();
         files.dedup();
         let mut highest = 0;
         for file in &files {
             let number = match fs::read_to_string(file) {
-                Ok(text) => text.trim().parse::<i64>().ok().filter(|number| *number >= 0),
+                Ok(text) => text.trim().parse::<i64>().ok(),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Some(0),
-                Err(error) => return Err(UnreadMark::Unreadable(file.clone(), error)),
+                Err(error) => return Err(BadMark::Io(file.clone(), error)),
             };
-            highest = highest.max(number.ok_or_else(|| UnreadMark::NoNumber(file.clone()))?);
+            let number = number.filter(|number| (0..=LARGEST).contains(number));
+            highest = highest.max(number.ok_or_else(|| BadMark::NoNumber(file.clone()))?);
         }
         Ok(Self { files, highest: AtomicI64::new(highest) })
     }
 
-    /// Has the database give only higher ids from now on. How far it was behind, if it was: then an old
-    /// copy was put back.
-    pub(super) fn raise_in(&self, db: &Connection) -> rusqlite::Result<Option<i64>> {
+    /// Has database and files agree on the higher of what they know. How far the database was behind, if it
+    /// was: then an old copy was put back.
+    pub(super) fn agree(&self, db: &Connection) -> rusqlite::Result<Option<i64>> {
         let known: i64 = db.query_row(
             "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'user'",
             [],
@@ -61,6 +66,11 @@ impl HighestUserId {
         )?;
         let highest = self.highest.load(Ordering::Relaxed);
         if known >= highest {
+            // Also where a file is missing: an upgrade, or one that was lost.
+            self.highest.store(0, Ordering::Relaxed);
+            if let Err(error) = self.raise(known) {
+                tracing::warn!(%error, "the highest id of a user cannot be noted outside the database");
+            }
             return Ok(None);
         }
         let raised =
@@ -98,4 +108,13 @@ fn replace(path: &Path, id: i64) -> io::Result<()> {
     fs::rename(&new, path)?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// The database's own number, by which its marks are told from those of others; a copy has it, too.
+pub(super) fn database_id(db: &Connection) -> rusqlite::Result<i64> {
+    db.execute(
+        "INSERT OR IGNORE INTO meta (name, value) VALUES ('database_id', random() & 0x7fffffffffffffff)",
+        [],
+    )?;
+    db.query_row("SELECT value FROM meta WHERE name = 'database_id'", [], |row| row.get(0))
 }
