@@ -29,19 +29,22 @@ pub(super) struct Print {
 
 impl ConfigCommand {
     pub(super) async fn run(self, sources: &Sources) -> Result<()> {
-        let config = Config::load(sources)?;
         match self {
             Self::Check => {
-                app::check_files(&config)?;
+                app::check_files(&Config::load(sources)?)?;
                 eprintln!("The configuration is good.");
                 Ok(())
             }
-            Self::Print(Print { running: false, json }) => print(&show_settings(&config), json),
+            Self::Print(Print { running: false, json }) => {
+                print(&show_settings(&Config::load(sources)?), json)
+            }
             Self::Print(Print { running: true, json }) => {
+                let config = super::settings(sources).await?;
                 let runs = control::server_runs(&config).await?;
                 let database = config.database.sqlite.display();
                 ensure!(runs, "no server runs on {database}: name its folder with --data");
-                print(&control::send(&config, Request::Settings).await?, json)
+                let running = control::send(&config, Request::Settings).await?;
+                print(running.get("settings").unwrap_or(&Value::Null), json)
             }
         }
     }

@@ -174,16 +174,15 @@ impl Reloader {
             Ok(new) => app::reload(&self.services, &self.tls, self.log.as_ref(), new).await,
             Err(error) => Err(error),
         };
+        self.services.metrics.settings_reloaded(done.is_ok());
+        *self.services.parts.reload_failed.lock() =
+            done.as_ref().err().map(|error| format!("{error:#}"));
         match done {
             Ok(changed) => {
-                self.services.metrics.settings_reloaded(true);
                 self.sources = sources;
                 tracing::info!(changed = changed.join(", "), "settings reloaded");
             }
-            Err(error) => {
-                self.services.metrics.settings_reloaded(false);
-                tracing::error!("settings not reloaded, the old ones stay: {error:#}");
-            }
+            Err(error) => tracing::error!("settings not reloaded, the old ones stay: {error:#}"),
         }
     }
 }

@@ -63,6 +63,8 @@ pub struct Parts {
     pub clock_guard: Mutex<ClockGuard>,
     /// The longest lifetimes that were ever in force.
     pub longest: Mutex<LongestLifetimes>,
+    /// Why the last reload of the settings failed, if it did.
+    pub reload_failed: Mutex<Option<String>>,
     /// Work that no client can end: a stopping server waits for it.
     pub detached: TaskTracker,
 }

@@ -389,6 +389,12 @@ impl Metrics {
         self.operator.certificate.set(until.seconds());
     }
 
+    /// Until when the certificate is valid that is served, if one is.
+    pub fn certificate_until(&self) -> Option<Timestamp> {
+        let seconds = self.operator.certificate.get();
+        (seconds > 0).then(|| Timestamp::from_micros(seconds.saturating_mul(1_000_000)))
+    }
+
     /// Counts a jump of the wall clock.
     pub fn clock_jump(&self) {
         self.tokens.clock_jumps.inc();

@@ -132,13 +132,39 @@ fn other_settings_than_those_that_count_and_a_failed_reload_are_told() {
     reload(&server);
     assert_eq!(last_reload(), "passmint_settings_last_reload_successful 0");
     assert!(server.log().contains("settings not reloaded, the old ones stay"), "{}", server.log());
-    tells(&doctor(&server).1, "advice  server: counts with other settings");
+    let (code, text) = doctor(&server);
+    assert_eq!(code, Some(1), "{text}");
+    tells(
+        &text,
+        "WRONG   server: its last reload failed, and the settings of before count: 1 mistake",
+    );
     assert_eq!(running("login.max_wait"), "3s");
     assert_eq!(server.send(get("/readyz")).status, 200, "it goes on with the old ones");
+
+    // A mistake in the file keeps nobody from reaching the server that runs well without it.
+    std::fs::write(&file, "[login]\nmax_wait = \"soon\"\n").unwrap();
+    reload(&server);
+    assert_eq!(running("login.max_wait"), "3s");
+    server.add_user("asha");
+    server.must(&["user", "disable", "asha"]);
+    let (code, text) = doctor(&server);
+    assert_eq!(code, Some(1), "{text}");
+    tells(&text, "WRONG   settings: 1 mistake");
+    tells(&text, "ok      server: runs, and reads and writes its database");
 
     std::fs::write(&file, "[login]\nmax_wait = \"3s\"\n").unwrap();
     reload(&server);
     assert_eq!(last_reload(), "passmint_settings_last_reload_successful 1");
+    assert_eq!(doctor(&server).0, Some(0));
+}
+
+#[test]
+fn a_server_whose_socket_is_gone_is_not_taken_for_none() {
+    let server = Server::start();
+    std::fs::remove_file(server.data.join("passmint.sock")).unwrap();
+    let (code, text) = doctor(&server);
+    assert_eq!(code, Some(1), "{text}");
+    tells(&text, "WRONG   server: holds the database, but does not answer on ");
 }
 
 fn openssl(arguments: &[&str], folder: &Path) {
@@ -179,7 +205,10 @@ fn an_expired_certificate_is_told_by_log_metric_and_doctor_and_a_new_one_counts(
     tells(&text, "WRONG   certificate: has expired on ");
 
     certificate(&folder, "10");
+    assert!(left() < 0, "it is not read before it is asked to be");
+    tells(&doctor(&server).1, "advice  server: serves a certificate that is valid until ");
     reload(&server);
+    does_not_tell(&doctor(&server).1, "serves a certificate");
     assert!((800_000..900_000).contains(&left()), "{}", left());
     assert!(server.log().contains("expires soon"), "{}", server.log());
     tells(&doctor(&server).1, "advice  certificate: expires on ");

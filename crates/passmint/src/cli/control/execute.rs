@@ -55,7 +55,11 @@ pub(super) async fn execute(services: &Services, request: Request) -> Result<Val
             }))
         }
         Request::DatabaseVersion => Ok(json!(SqliteStore::newest_version())),
-        Request::Settings => Ok(show_settings(&services.settings.load())),
+        Request::Settings => Ok(json!({
+            "settings": show_settings(&services.settings.load()),
+            "reload_failed": services.parts.reload_failed.lock().clone(),
+            "certificate_until": services.metrics.certificate_until().map(Timestamp::iso8601),
+        })),
         Request::StoreCheck => Ok(services.parts.check_store().await.map(|()| Value::Null)?),
     }
 }

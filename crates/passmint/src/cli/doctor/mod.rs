@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::output;
 use crate::app::refuse_to_begin_over_another;
-use crate::config::{Config, Sources};
+use crate::config::{Config, ConfigError, Sources};
 use crate::store::sqlite::SqliteStore;
 
 #[derive(Args)]
@@ -46,7 +46,7 @@ impl Finding {
 impl Doctor {
     pub(super) async fn run(self, sources: &Sources) -> Result<ExitCode> {
         let findings = match Config::load(sources) {
-            Err(error) => vec![Finding::new(Verdict::Wrong, "settings", error.to_string())],
+            Err(error) => bad_settings(sources, &error).await,
             Ok(config) => examine(&config).await,
         };
         let wrong = findings.iter().any(|finding| finding.verdict == Verdict::Wrong);
@@ -75,11 +75,21 @@ fn show(finding: &Finding) -> Value {
     json!({ "verdict": verdict, "what": finding.what, "text": finding.text })
 }
 
+/// What can be said where the settings have mistakes: how the server is that runs with those of before.
+async fn bad_settings(sources: &Sources, error: &ConfigError) -> Vec<Finding> {
+    let mut findings = vec![Finding::new(Verdict::Wrong, "settings", error.to_string())];
+    if let Some(config) = Config::to_reach_a_server(sources) {
+        let server = server::look(&config, false).await;
+        findings.extend(server.findings.into_iter().filter(|_| server.running));
+    }
+    findings
+}
+
 async fn examine(config: &Config) -> Vec<Finding> {
     let mut findings = vec![advice::settings(config)];
     findings.push(data::folder(&config.database.folder()));
     findings.extend(data::free_space(&config.database.folder()));
-    let server = server::look(config).await;
+    let server = server::look(config, true).await;
     // Looked at once: SQLite's quick check reads the whole file.
     let path = &config.database.sqlite;
     match path.try_exists() {
@@ -93,6 +103,7 @@ async fn examine(config: &Config) -> Vec<Finding> {
                 (None, examined) => data::database(path, examined.as_ref()),
             });
             let examined = examined.and_then(Result::ok);
+            findings.extend(data::highest_user_id(config, examined.as_ref()));
             findings.extend(data::demo_user(examined.as_ref()));
             findings.extend(data::keys(examined.as_ref()));
             findings.push(data::master_key(config, examined));

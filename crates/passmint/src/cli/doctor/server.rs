@@ -2,12 +2,15 @@
 
 use std::collections::HashMap;
 
-use anyhow::{Error, Result};
+use anyhow::Error;
 use serde_json::Value;
 
 use super::{Finding, Verdict};
+use crate::app::load_tls;
 use crate::cli::control::{self, Request};
 use crate::config::Config;
+use crate::http::listener::Tls;
+use crate::store::sqlite::DatabaseLock;
 
 const WHAT: &str = "server";
 
@@ -17,8 +20,8 @@ pub(super) struct Looked {
     pub(super) findings: Vec<Finding>,
 }
 
-/// Asks it by its socket.
-pub(super) async fn look(config: &Config) -> Looked {
+/// Asks it by its socket, and compares what it counts with with the settings here, if those are good.
+pub(super) async fn look(config: &Config, good: bool) -> Looked {
     let wrong = |error: Error| Finding::new(Verdict::Wrong, WHAT, format!("{error:#}"));
     match control::server_runs(config).await {
         Ok(false) => Looked { running: false, findings: vec![not_running(config)] },
@@ -30,21 +33,46 @@ pub(super) async fn look(config: &Config) -> Looked {
                 }
                 Err(error) => wrong(error.context("runs, but cannot read or write its database")),
             }];
-            findings
-                .extend(other_settings(config).await.unwrap_or_else(|error| Some(wrong(error))));
+            match control::send(config, Request::Settings).await {
+                Ok(running) => {
+                    findings.extend(failed_reload(&running));
+                    if good {
+                        findings.extend(other_settings(config, &running));
+                        findings.extend(other_certificate(config, &running));
+                    }
+                }
+                Err(error) => findings.push(wrong(error)),
+            }
             Looked { running: true, findings }
         }
     }
 }
 
+/// Its settings are older than those that somebody wanted to count.
+fn failed_reload(running: &Value) -> Option<Finding> {
+    let why = running.get("reload_failed")?.as_str()?;
+    let text = format!("its last reload failed, and the settings of before count: {why}");
+    Some(Finding::new(Verdict::Wrong, WHAT, text))
+}
+
+/// It serves another certificate than the file holds.
+fn other_certificate(config: &Config, running: &Value) -> Option<Finding> {
+    let served = running.get("certificate_until")?.as_str()?;
+    let here = load_tls(&Tls::default(), config).ok()??.iso8601();
+    let text = format!(
+        "serves a certificate that is valid until {served}, and the file of server.tls_cert holds one until \
+         {here}: send it SIGHUP"
+    );
+    (served != here).then(|| Finding::new(Verdict::Advice, WHAT, text))
+}
+
 /// Settings that count for the server that runs and not for one that were started now.
-async fn other_settings(config: &Config) -> Result<Option<Finding>> {
-    let running = control::send(config, Request::Settings).await?;
+fn other_settings(config: &Config, running: &Value) -> Option<Finding> {
     let text = |setting: &Value, name: &str| Some(setting.get(name)?.as_str()?.to_owned());
     let running: HashMap<String, String> = running
-        .as_array()
-        .into_iter()
-        .flatten()
+        .get("settings")?
+        .as_array()?
+        .iter()
         .filter_map(|setting| Some((text(setting, "setting")?, text(setting, "value")?)))
         .collect();
     let others: Vec<String> = config
@@ -55,19 +83,24 @@ async fn other_settings(config: &Config) -> Result<Option<Finding>> {
             Some(format!("{} ({there}, here {})", here.setting, here.value))
         })
         .collect();
-    if others.is_empty() {
-        return Ok(None);
-    }
     let text = format!(
         "counts with other settings than the file and the environment say here: {}. If those are to \
-         count, send it SIGHUP and look at its log, or restart it; `passmint config print --running` shows \
-         all",
+         count, send it SIGHUP, or restart it for those that count from the start on; `passmint config print \
+         --running` shows all",
         others.join(", ")
     );
-    Ok(Some(Finding::new(Verdict::Advice, WHAT, text)))
+    (!others.is_empty()).then(|| Finding::new(Verdict::Advice, WHAT, text))
 }
 
 fn not_running(config: &Config) -> Finding {
+    if DatabaseLock::is_held(&config.database.sqlite) {
+        let socket = config.database.socket();
+        let text = format!(
+            "holds the database, but does not answer on {}, which is gone: restart it",
+            socket.display()
+        );
+        return Finding::new(Verdict::Wrong, WHAT, text);
+    }
     let listeners = [config.server.listen, config.server.admin_listen];
     for address in listeners {
         if let Err(error) = std::net::TcpListener::bind(address) {
