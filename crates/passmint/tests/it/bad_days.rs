@@ -312,7 +312,8 @@ fn an_old_copy_put_back_gives_nobodys_id_to_another() {
 
 /// The file that keeps the highest id of a user, of the only database in a folder.
 fn mark(folder: &Path) -> PathBuf {
-    let named = |path: &PathBuf| path.display().to_string().contains("highest-user-id.");
+    let named =
+        |path: &PathBuf| path.is_file() && path.display().to_string().contains("highest-user-id.");
     let mut marks =
         std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(named);
     let (mark, None) = (marks.next().unwrap(), marks.next()) else { panic!("several marks") };
@@ -335,6 +336,8 @@ fn a_mark_of_the_highest_user_that_cannot_be_read_is_named_and_a_lost_one_is_mad
         assert!(doctor(&server).1.contains("WRONG   highest user id: "), "{wrong}");
     }
     std::fs::remove_file(&mark).unwrap();
+    // Somebody else's file in the way of another database's concerns this one not.
+    std::fs::create_dir(server.data.join("highest-user-id.new")).unwrap();
     server.start_again();
     assert_eq!(std::fs::read_to_string(&mark).unwrap(), "1\n");
     assert_eq!(server.add_user("wendy"), 2);
@@ -347,11 +350,12 @@ fn databases_whose_master_keys_share_a_folder_do_not_share_ids() {
     let server = |name: &str, master_key: &str| {
         let data = fresh_folder(name);
         // The harness looks for it beside the data.
-        for file in [keys.join(name), data.join("master.key")] {
+        let key = keys.join(name).with_extension("key");
+        for file in [key.clone(), data.join("master.key")] {
             std::fs::write(&file, master_key).unwrap();
             std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
         }
-        Server::start_on(&data, &[("MASTER_KEY__FILE", keys.join(name).to_str().unwrap())])
+        Server::start_on(&data, &[("MASTER_KEY__FILE", key.to_str().unwrap())])
     };
     let first = server("first", "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=");
     let second = server("second", "MTEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=");

@@ -19,6 +19,8 @@ const LARGEST: i64 = 1 << 53;
 /// The mark, in one or two folders.
 pub struct HighestUserId {
     files: Vec<PathBuf>,
+    /// What the file says that says least.
+    lowest: i64,
     highest: AtomicI64,
 }
 
@@ -43,7 +45,7 @@ impl HighestUserId {
         let name = format!("{FILE}.{database_id:016x}");
         let mut files: Vec<PathBuf> = folders.iter().map(|folder| folder.join(&name)).collect();
         files.dedup();
-        let mut highest = 0;
+        let (mut lowest, mut highest) = (i64::MAX, 0);
         for file in &files {
             let number = match fs::read_to_string(file) {
                 Ok(text) => text.trim().parse::<i64>().ok(),
@@ -51,9 +53,10 @@ impl HighestUserId {
                 Err(error) => return Err(BadMark::Io(file.clone(), error)),
             };
             let number = number.filter(|number| (0..=LARGEST).contains(number));
-            highest = highest.max(number.ok_or_else(|| BadMark::NoNumber(file.clone()))?);
+            let number = number.ok_or_else(|| BadMark::NoNumber(file.clone()))?;
+            (lowest, highest) = (lowest.min(number), highest.max(number));
         }
-        Ok(Self { files, highest: AtomicI64::new(highest) })
+        Ok(Self { files, lowest, highest: AtomicI64::new(highest) })
     }
 
     /// Has database and files agree on the higher of what they know. How far the database was behind, if it
@@ -66,9 +69,10 @@ impl HighestUserId {
         )?;
         let highest = self.highest.load(Ordering::Relaxed);
         if known >= highest {
-            // Also where a file is missing: an upgrade, or one that was lost.
-            self.highest.store(0, Ordering::Relaxed);
-            if let Err(error) = self.raise(known) {
+            // A file is behind or missing: an upgrade, or one that was lost.
+            if known > self.lowest
+                && let Err(error) = self.write(known)
+            {
                 tracing::warn!(%error, "the highest id of a user cannot be noted outside the database");
             }
             return Ok(None);
@@ -82,12 +86,17 @@ impl HighestUserId {
     }
 
     /// Notes, durably, that a user is about to get that id. An error where no file could be written.
-    pub(super) fn raise(&self, id: i64) -> io::Result<()> {
+    pub(super) fn raise(&self, id: i64) -> Result<(), BadMark> {
         if id <= self.highest.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let written: Vec<io::Result<()>> =
-            self.files.iter().map(|file| replace(file, id)).collect();
+        self.write(id)
+    }
+
+    fn write(&self, id: i64) -> Result<(), BadMark> {
+        let write =
+            |file: &PathBuf| replace(file, id).map_err(|error| BadMark::Io(file.clone(), error));
+        let written: Vec<Result<(), BadMark>> = self.files.iter().map(write).collect();
         // One of the folders may be read-only: a mounted secret.
         if written.iter().all(Result::is_err)
             && let Some(error) = written.into_iter().find_map(Result::err)
@@ -101,7 +110,8 @@ impl HighestUserId {
 
 /// The new content or the old one, never half of it.
 fn replace(path: &Path, id: i64) -> io::Result<()> {
-    let new = path.with_extension("new");
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
     let mut file = File::create(&new)?;
     writeln!(file, "{id}")?;
     file.sync_all()?;
