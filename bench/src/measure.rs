@@ -135,27 +135,15 @@ impl Site<'_> {
     /// Verifications of known tokens against a bare axum server that gets the same bytes.
     pub(crate) fn verifications(&self) -> Result<Measured> {
         let server = self.installation.start()?;
-        let mut requests = Vec::with_capacity(CONNECTIONS);
+        let mut rounds = Vec::with_capacity(CONNECTIONS);
         for number in 0..CONNECTIONS {
             let body = log_in(&server, number)?;
             let token = http::scan_string(&body, TOKEN_KEY).context("a login without a token")?;
             let token = std::str::from_utf8(token)?;
-            requests.push(http::get(FORWARD_AUTH, Some(&format!("JWT {token}"))));
+            let request = http::get(FORWARD_AUTH, Some(&format!("JWT {token}")));
+            rounds.push(Round::new(vec![request]));
         }
-        let axum = BareAxum::start()?;
-        let rounds = || -> Vec<_> {
-            requests.iter().map(|request| Round::new(vec![request.clone()])).collect()
-        };
-        let measured = self.compare(
-            || load::run(server.address(), &mut rounds(), 200, self.window),
-            || {
-                let outcome = load::run(axum.address(), &mut rounds(), 200, self.window)?;
-                ensure!(outcome.errors == 0, "bare axum: {:?}", outcome.first_error);
-                Ok(outcome.rate)
-            },
-        )?;
-        server.stop()?;
-        Ok(measured)
+        self.beside_bare_axum(server, rounds)
     }
 
     /// The same of many different tokens in turn, each of which was verified once before.
@@ -169,14 +157,19 @@ impl Site<'_> {
         while !scripts.iter().all(Collecting::is_full) {
             self.without_errors(&server, &mut scripts)?;
         }
-        let rounds = RefCell::new(scripts.into_iter().map(Collecting::into_round).collect());
+        let mut rounds: Vec<_> = scripts.into_iter().map(Collecting::into_round).collect();
         let before = server.resident_kib()?;
-        let seen = |rounds: &Vec<Round>| rounds.iter().all(|round| round.whole_rounds() > 0);
-        while !seen(&rounds.borrow()) {
-            self.without_errors(&server, &mut rounds.borrow_mut())?;
+        while rounds.iter().any(|round| round.whole_rounds() == 0) {
+            self.without_errors(&server, &mut rounds)?;
         }
         let grown = server.resident_kib()?.saturating_sub(before);
         eprintln!("  knowing them takes {:.1} MiB", mebibytes(grown));
+        self.beside_bare_axum(server, rounds)
+    }
+
+    /// The same requests to the server and to a bare axum server.
+    fn beside_bare_axum(&self, server: Server, rounds: Vec<Round>) -> Result<Measured> {
+        let rounds = RefCell::new(rounds);
         let axum = BareAxum::start()?;
         let measured = self.compare(
             || load::run(server.address(), &mut rounds.borrow_mut(), 200, self.window),

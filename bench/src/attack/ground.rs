@@ -13,8 +13,7 @@ use super::client::Client;
 use crate::bare::FORWARD_AUTH;
 use crate::http;
 use crate::measure::{LOGIN_PATH, PASSWORD};
-use crate::script::Script;
-use crate::script::TOKEN_KEY;
+use crate::script::{Script, TOKEN_KEY};
 use crate::seed;
 use crate::server::{Installation, Server, Setting};
 

@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use super::control::{self, Request, show_settings};
-use super::output;
+use super::{block_on, output, settings};
 use crate::app;
 use crate::config::{Config, Sources};
 
@@ -28,7 +28,7 @@ pub(super) struct Print {
 }
 
 impl ConfigCommand {
-    pub(super) async fn run(self, sources: &Sources) -> Result<()> {
+    pub(super) fn run(self, sources: &Sources) -> Result<()> {
         match self {
             Self::Check => {
                 app::check_files(&Config::load(sources)?)?;
@@ -39,15 +39,19 @@ impl ConfigCommand {
                 print(&show_settings(&Config::load(sources)?), json)
             }
             Self::Print(Print { running: true, json }) => {
-                let config = super::settings(sources).await?;
-                let runs = control::server_runs(&config).await?;
-                let database = config.database.sqlite.display();
-                ensure!(runs, "no server runs on {database}: name its folder with --data");
-                let running = control::send(&config, Request::Settings).await?;
+                let running = block_on(running(&settings(sources)?))?;
                 print(running.get("settings").unwrap_or(&Value::Null), json)
             }
         }
     }
+}
+
+/// What the server that runs counts with.
+async fn running(config: &Config) -> Result<Value> {
+    let database = config.database.sqlite.display();
+    let runs = control::server_runs(config).await?;
+    ensure!(runs, "no server runs on {database}: name its folder with --data");
+    control::send(config, Request::Settings).await
 }
 
 fn print(settings: &Value, json: bool) -> Result<()> {

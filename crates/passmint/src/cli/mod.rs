@@ -110,38 +110,28 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
     match arguments.command {
         Command::Completions(command) => command.run(&mut Arguments::command()).map(done),
         Command::Man(command) => command.run(Arguments::command()).map(done),
-        Command::Config(command) => block_on(command.run(&sources)).map(done),
+        Command::Config(command) => command.run(&sources).map(done),
         Command::Doctor(command) => block_on(command.run(&sources)),
         Command::Selftest(command) => block_on(command.run()),
         Command::Demo(command) => block_on(command.run(sources)).map(done),
         Command::Serve(command) => block_on(command.run(&sources)).map(done),
-        Command::User(command) => {
-            block_on(async { command.run(&settings(&sources).await?).await }).map(done)
-        }
-        Command::Session(command) => {
-            block_on(async { command.run(&settings(&sources).await?).await }).map(done)
-        }
-        Command::Key(command) => {
-            block_on(async { command.run(&settings(&sources).await?).await }).map(done)
-        }
-        Command::Audit(command) => {
-            block_on(async { command.run(&settings(&sources).await?).await }).map(done)
-        }
-        Command::Db(command) => {
-            block_on(async { command.run(&settings(&sources).await?).await }).map(done)
-        }
+        Command::User(command) => block_on(command.run(&settings(&sources)?)).map(done),
+        Command::Session(command) => block_on(command.run(&settings(&sources)?)).map(done),
+        Command::Key(command) => block_on(command.run(&settings(&sources)?)).map(done),
+        Command::Audit(command) => block_on(command.run(&settings(&sources)?)).map(done),
+        Command::Db(command) => block_on(command.run(&settings(&sources)?)).map(done),
     }
 }
 
 /// The settings, or, where they have mistakes, what it takes to reach the server that runs: it goes on with
 /// those it has, and somebody may have to be locked out just now.
-async fn settings(sources: &Sources) -> Result<Config> {
+fn settings(sources: &Sources) -> Result<Config> {
     let error = match Config::load(sources) {
         Ok(config) => return Ok(config),
         Err(error) => error,
     };
     if let Some(config) = Config::to_reach_a_server(sources)
-        && control::server_runs(&config).await.unwrap_or(false)
+        && block_on(control::server_runs(&config)).unwrap_or(false)
     {
         eprintln!("passmint: the server that runs goes on with the settings it has. {error}");
         return Ok(config);

@@ -15,6 +15,9 @@ use super::time::Timestamp;
 pub struct UserId(pub i64);
 
 impl UserId {
+    /// The largest number that every reader of JSON takes as it is (RFC 8259 section 6).
+    pub const LARGEST: i64 = 1 << 53;
+
     /// The id behind `sub` of a token: the number itself, or the id of an imported text.
     pub fn of_subject(subject: &str) -> Self {
         ImportedId::read(subject).user_id()

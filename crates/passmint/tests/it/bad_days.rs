@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::doctor::doctor;
 use crate::harness::{Answer, PASSWORD, Pair, Server, fresh_folder, get};
 
 const NOT_READY: &str = r#"{"status":"not ready","because":"database"}"#;
@@ -60,11 +61,6 @@ fn briefly(data: &Path) -> Command {
     command.env("PASSMINT_SERVER__LISTEN", "127.0.0.1:0");
     command.env("PASSMINT_SERVER__ADMIN_LISTEN", "127.0.0.1:0");
     command
-}
-
-fn doctor(server: &Server) -> (Option<i32>, String) {
-    let output = server.run(&["doctor"]);
-    (output.status.code(), String::from_utf8(output.stdout).unwrap())
 }
 
 /// Has a system call of the server fail, or wait, on a file; until it is killed.

@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::harness::{Server, fresh_folder, get, reload};
 
 /// The exit code, and what is printed.
-fn doctor(server: &Server) -> (Option<i32>, String) {
+pub(crate) fn doctor(server: &Server) -> (Option<i32>, String) {
     let output = server.run(&["doctor"]);
     (output.status.code(), String::from_utf8(output.stdout).unwrap())
 }
@@ -34,10 +34,6 @@ fn does_not_tell(text: &str, what: &str) {
 #[test]
 fn doctor_says_what_is_wrong_and_how_to_mend_it() {
     let mut server = Server::start();
-    let doctor = |server: &Server| {
-        let output = server.run(&["doctor"]);
-        (output.status.code(), String::from_utf8(output.stdout).unwrap())
-    };
     let (code, text) = doctor(&server);
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("ok      server: runs, and reads and writes its database"), "{text}");

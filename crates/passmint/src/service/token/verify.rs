@@ -96,9 +96,10 @@ impl TokenService {
         }
         let parts = &self.parts;
         let now = parts.clock.now();
-        let verified = match self.recognise(token) {
+        let digest = TokenDigest::of(token);
+        let verified = match self.recognise(token, digest) {
             Some(known) => known,
-            None => self.examine(token, now).await?,
+            None => self.examine(token, digest, now).await?,
         };
         if verified.expires_at <= now.seconds() {
             return Err(VerifyError::Expired);
@@ -110,9 +111,9 @@ impl TokenService {
     }
 
     /// A token that was found genuine before by the keys and rules that count now.
-    fn recognise(&self, token: &str) -> Option<Arc<Verified>> {
+    fn recognise(&self, token: &str, digest: TokenDigest) -> Option<Arc<Verified>> {
         let basis = self.basis(&self.parts.ring.load());
-        if self.known.contains(TokenDigest::of(token), basis) {
+        if self.known.contains(digest, basis) {
             return Verified::of_known(token).map(Arc::new);
         }
         let (of, verified) = self.foreign.0.get(token)?;
@@ -120,7 +121,12 @@ impl TokenService {
     }
 
     /// Checks a token by its keys, and remembers a genuine one.
-    async fn examine(&self, token: &str, now: Timestamp) -> Result<Arc<Verified>, VerifyError> {
+    async fn examine(
+        &self,
+        token: &str,
+        digest: TokenDigest,
+        now: Timestamp,
+    ) -> Result<Arc<Verified>, VerifyError> {
         let (claims, basis) = {
             let ring = self.parts.ring.load();
             // Before the rules are read: when they change meanwhile, the token is checked again.
@@ -134,8 +140,7 @@ impl TokenService {
         }
         let verified = Verified::of(&claims, None)?;
         let most = self.parts.settings.load().tokens.cache_mib as usize * 1024 * 1024;
-        let expiring = TokenDigest::of(token).expiring_at(verified.expires_at);
-        self.known.insert(expiring, basis, now.seconds(), most);
+        self.known.insert(digest.expiring_at(verified.expires_at), basis, now.seconds(), most);
         Ok(Arc::new(verified))
     }
 

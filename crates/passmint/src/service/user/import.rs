@@ -15,9 +15,8 @@ use crate::store::{ImportConflict, ImportUser, UserChange};
 
 /// What stands for a password that nobody has: no hash begins so.
 const UNUSABLE: &str = "!";
-/// The largest number that can be an id: JSON numbers hold 2^53 exactly (RFC 8259 section 6), and there is
-/// room below it for a billion users who are added later.
-const LARGEST_ID: i64 = (1 << 53) - 1_000_000_000;
+/// The largest id that a user may bring: a billion users may be added later.
+const LARGEST_ID: i64 = UserId::LARGEST - 1_000_000_000;
 
 /// A user as another system wrote it down. Its hash is a secret, so there is no `Debug`.
 #[derive(Serialize, Deserialize)]

@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use rusqlite::Connection;
 
+use super::writer::{number, raise_number};
+use crate::domain::user::UserId;
+
 /// Its name, before the database's own number: several databases may share the folder of a master key.
 const FILE: &str = "highest-user-id";
-
-/// The largest id that a JSON number holds everywhere (RFC 8259 section 6).
-const LARGEST: i64 = 1 << 53;
 
 /// The mark, in one or two folders.
 pub struct HighestUserId {
@@ -52,7 +52,7 @@ impl HighestUserId {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Some(0),
                 Err(error) => return Err(BadMark::Io(file.clone(), error)),
             };
-            let number = number.filter(|number| (0..=LARGEST).contains(number));
+            let number = number.filter(|number| (0..=UserId::LARGEST).contains(number));
             let number = number.ok_or_else(|| BadMark::NoNumber(file.clone()))?;
             (lowest, highest) = (lowest.min(number), highest.max(number));
         }
@@ -122,9 +122,9 @@ fn replace(path: &Path, id: i64) -> io::Result<()> {
 
 /// The database's own number, by which its marks are told from those of others; a copy has it, too.
 pub(super) fn database_id(db: &Connection) -> rusqlite::Result<i64> {
-    db.execute(
-        "INSERT OR IGNORE INTO meta (name, value) VALUES ('database_id', random() & 0x7fffffffffffffff)",
-        [],
-    )?;
-    db.query_row("SELECT value FROM meta WHERE name = 'database_id'", [], |row| row.get(0))
+    if let Some(id) = number(db, "database_id")? {
+        return Ok(id);
+    }
+    let id = db.query_row("SELECT random() & 0x7fffffffffffffff", [], |row| row.get(0))?;
+    raise_number(db, "database_id", id)
 }
