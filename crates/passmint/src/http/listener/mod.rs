@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use axum::body::{Body, HttpBody as _};
 use axum::http::header::CONNECTION;
-use axum::http::{HeaderValue, Version};
+use axum::http::{HeaderValue, StatusCode, Version};
+use axum::response::IntoResponse as _;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
@@ -264,7 +265,10 @@ fn service(
         async move {
             // A client that leaves long answers untaken gets no further ones: they would fill the memory.
             let room = if http2 && Route::of(parts.uri.path()).answers_lists() {
-                requests.room_for_list().await
+                let Some(room) = requests.room_for_list().await else {
+                    return Ok(StatusCode::SERVICE_UNAVAILABLE.into_response());
+                };
+                Some(room)
             } else {
                 None
             };

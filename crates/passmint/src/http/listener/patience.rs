@@ -86,6 +86,11 @@ impl Requests {
         Untaken { requests: Arc::clone(self), number }
     }
 
+    /// The connection is over: those that wait for room to answer need not go on.
+    fn end(&self) {
+        self.room.close();
+    }
+
     /// Waits until there is room for a long answer; `None`: the connection is over.
     pub(super) async fn room_for_list(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.room).acquire_owned().await.ok()
@@ -197,6 +202,8 @@ impl<S> Patient<S> {
 
     fn cut(&self, reason: CutReason) -> io::Error {
         self.metrics.connection_cut(reason);
+        // At once: the library drops the answers before the stream, and each would let another begin.
+        self.requests.end();
         io::Error::new(io::ErrorKind::TimedOut, reason.label())
     }
 
@@ -233,6 +240,12 @@ impl<S> Patient<S> {
         let since = *self.stalled.get_or_insert_with(Instant::now);
         ready!(self.write_alarm.poll(since + self.limits.write_timeout, context));
         Poll::Ready(Err(self.cut(CutReason::Write)))
+    }
+}
+
+impl<S> Drop for Patient<S> {
+    fn drop(&mut self) {
+        self.requests.end();
     }
 }
 
