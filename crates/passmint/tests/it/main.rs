@@ -30,6 +30,7 @@ mod login;
 mod me;
 mod metrics;
 mod password_change;
+mod proxies;
 mod refresh;
 mod revocation;
 mod rotation_model;
