@@ -100,7 +100,10 @@ impl Server {
 
     /// A command of the binary with this server's settings and data.
     pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(PASSMINT);
+        self.set_up(Command::new(PASSMINT))
+    }
+
+    fn set_up(&self, mut command: Command) -> Command {
         command.env_clear().envs(self.environment.iter().cloned());
         command.arg("--data").arg(&self.data).current_dir(&self.data);
         command
@@ -173,9 +176,12 @@ impl Server {
         std::fs::read_to_string(self.data.join("log.jsonl")).unwrap_or_default()
     }
 
-    /// Runs a command beside the server.
+    /// Runs a command beside the server. One that does not end is ended after a minute: a server that
+    /// should have refused to start fails its test.
     pub(crate) fn run(&self, arguments: &[&str]) -> Output {
-        self.command().args(arguments).stdin(Stdio::null()).output().unwrap()
+        let mut limited = Command::new("timeout");
+        limited.args(["60", PASSMINT]);
+        self.set_up(limited).args(arguments).stdin(Stdio::null()).output().unwrap()
     }
 
     /// The same, and it must succeed; what it printed.
