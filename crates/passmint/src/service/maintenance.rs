@@ -151,7 +151,11 @@ impl Parts {
 
     /// Compares the clocks; a jump stops all destruction by age for a while.
     fn watch_clock(&self) {
-        let event = self.clock_guard.lock().look(self.clock.now(), self.clock.steady());
+        let (event, trusted) = {
+            let mut guard = self.clock_guard.lock();
+            (guard.look(self.clock.now(), self.clock.steady()), guard.may_destroy())
+        };
+        self.metrics.clock_trusted(trusted);
         match event {
             None => {}
             Some(ClockEvent::Jumped(seconds)) => {

@@ -158,7 +158,6 @@ pub struct Reading {
 struct Tokens {
     logins: Fixed<LoginOutcome, Counter>,
     repeat_logins: Counter,
-    clock_jumps: Counter,
     refreshes: Fixed<RefreshOutcome, Counter>,
     verifications: Fixed<VerifyOutcome, Counter>,
     ended: Fixed<EndReason, Counter>,
@@ -182,8 +181,6 @@ impl Tokens {
         Self {
             logins: to.counters("logins", "Logins by outcome", LoginOutcome::all(), logins),
             repeat_logins: to.metric("repeat_logins", repeated),
-            clock_jumps: to
-                .metric("clock_jumps", "Times that the wall clock was set by more than a minute"),
             refreshes: to.counters(
                 "refreshes",
                 "Refreshes by outcome",
@@ -285,21 +282,28 @@ impl Stored {
     }
 }
 
-/// What the operator brings: settings and a certificate.
+/// What the operator looks after: settings, a certificate, the machine's clock.
 struct Operator {
     reloaded: Gauge,
     certificate: Gauge,
+    clock_jumps: Counter,
+    clock_trusted: Gauge,
 }
 
 impl Operator {
     fn register(to: &mut Register) -> Self {
         let reloaded = "0 while the settings of the last reload do not count: it failed";
         let certificate = "Until when the certificate that is served is valid, in seconds since 1970; 0 without TLS";
+        let jumps = "Times that the wall clock was set by more than a minute";
+        let trusted = "0 while nothing is ended or deleted by age, because the wall clock was set";
         let made = Self {
             reloaded: to.metric("settings_last_reload_successful", reloaded),
             certificate: to.metric("tls_certificate_expiry_timestamp_seconds", certificate),
+            clock_jumps: to.metric("clock_jumps", jumps),
+            clock_trusted: to.metric("clock_trusted", trusted),
         };
         made.reloaded.set(1);
+        made.clock_trusted.set(1);
         made
     }
 }
@@ -395,9 +399,14 @@ impl Metrics {
         (seconds > 0).then(|| Timestamp::from_micros(seconds.saturating_mul(1_000_000)))
     }
 
+    /// Notes whether things may be ended and deleted by age.
+    pub fn clock_trusted(&self, trusted: bool) {
+        self.operator.clock_trusted.set(trusted.into());
+    }
+
     /// Counts a jump of the wall clock.
     pub fn clock_jump(&self) {
-        self.tokens.clock_jumps.inc();
+        self.operator.clock_jumps.inc();
     }
 
     /// Counts a refresh.

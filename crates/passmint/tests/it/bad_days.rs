@@ -1,5 +1,6 @@
-//! Days on which the disk or the database lets the server down: probes, metrics, log and `doctor` say so,
-//! and nothing that was answered is lost.
+//! Days on which the disk, the database or the clock lets the server down: probes, metrics, log and `doctor`
+//! say so, and nothing that was answered is lost. (An expired certificate and a settings file that is gone
+//! are in `doctor`.)
 
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -357,4 +358,75 @@ fn databases_whose_master_keys_share_a_folder_do_not_share_ids() {
     let second = server("second", "MTEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=");
     assert_eq!((first.add_user("a"), first.add_user("b")), (1, 2));
     assert_eq!((second.add_user("a"), first.add_user("c")), (1, 3));
+}
+
+/// A clock that is ahead of the machine's by what a file says; time that passes is the machine's.
+struct Clock(PathBuf);
+
+impl Clock {
+    fn new() -> Self {
+        let clock = Self(fresh_folder("clock").join("ahead"));
+        clock.set("+0");
+        clock
+    }
+
+    /// As in `"+2d"`: by so much ahead.
+    fn set(&self, ahead: &str) {
+        let new = self.0.with_extension("new");
+        std::fs::write(&new, ahead).unwrap();
+        std::fs::rename(new, &self.0).unwrap();
+    }
+
+    /// A server that goes by it, and its commands, too.
+    fn server(&self) -> Server {
+        let library =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join("libfaketimeMT/libfaketimeMT.so.1");
+        assert!(library.exists(), "run scripts/test: it installs libfaketime");
+        Server::start_with(&[
+            ("LD_PRELOAD", library.to_str().unwrap()),
+            ("FAKETIME_TIMESTAMP_FILE", self.0.to_str().unwrap()),
+            ("FAKETIME_NO_CACHE", "1"),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+        ])
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_and_set_back() {
+    let clock = Clock::new();
+    let server = clock.server();
+    let metric = |line: &str| {
+        let metrics = get("/metrics").try_send(server.admin).unwrap().body;
+        metrics.contains(&format!("\n{line}\n"))
+    };
+    for name in ["asha", "noor"] {
+        server.add_user(name);
+    }
+    let (alive, ended) = (server.login("asha"), server.login("noor"));
+    server.must(&["user", "disable", "noor"]);
+    let (code, said) = doctor(&server);
+    assert_eq!(code, Some(0), "{said}");
+
+    clock.set("+100d");
+    wait_until("the log", || server.log().contains("the clock was set: nothing is ended"));
+    wait_until("the metrics", || metric("passmint_clock_jumps_total 1"));
+    assert!(metric("passmint_clock_trusted 0"));
+    let (code, said) = doctor(&server);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("WRONG   server: the clock was set by more than a minute"), "{said}");
+    // It serves on, by the clock as it stands.
+    assert_eq!(ready(&server).status, 200);
+    server.me(&alive.token).is_unauthorized("Signature has expired.");
+    assert_eq!(server.me(&server.login("asha").token).status, 200);
+    server.must(&["session", "list", "asha"]);
+
+    clock.set("+0");
+    wait_until("the log", || server.log().contains("the clock is where it was before"));
+    wait_until("the metric", || metric("passmint_clock_trusted 1"));
+    let (code, said) = doctor(&server);
+    assert!(!said.contains("the clock was set"), "{code:?} {said}");
+    // Nobody lost a session, and what was ended stays so.
+    assert_eq!(server.me(&alive.token).status, 200);
+    Pair::of(&server.refresh(&alive.refresh_token));
+    server.me(&ended.token).is_unauthorized("Token has been revoked.");
 }

@@ -81,8 +81,9 @@ impl Server {
         .iter()
         .chain(settings)
         {
-            // The runtime reads one variable of its own.
-            let prefix = if name.starts_with("TOKIO_") { "" } else { "PASSMINT_" };
+            // What others read: the runtime, the loader, a library that sets the clock.
+            let foreign = ["TOKIO_", "LD_", "FAKETIME"].iter().any(|part| name.starts_with(part));
+            let prefix = if foreign { "" } else { "PASSMINT_" };
             environment.insert(format!("{prefix}{name}"), (*value).to_owned());
         }
         let unknown = SocketAddr::from(([127, 0, 0, 1], 0));

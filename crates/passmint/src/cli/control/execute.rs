@@ -59,6 +59,7 @@ pub(super) async fn execute(services: &Services, request: Request) -> Result<Val
             "settings": show_settings(&services.settings.load()),
             "reload_failed": services.parts.reload_failed.lock().clone(),
             "certificate_until": services.metrics.certificate_until().map(Timestamp::iso8601),
+            "clock_trusted": services.parts.clock_guard.lock().may_destroy(),
         })),
         Request::StoreCheck => Ok(services.parts.check_store().await.map(|()| Value::Null)?),
     }

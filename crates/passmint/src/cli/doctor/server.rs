@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::{Finding, Verdict};
 use crate::app::load_tls;
 use crate::cli::control::{self, Request};
+use crate::clock::{Clock as _, SystemClock};
 use crate::config::Config;
 use crate::http::listener::Tls;
 use crate::store::sqlite::DatabaseLock;
@@ -36,6 +37,7 @@ pub(super) async fn look(config: &Config, good: bool) -> Looked {
             match control::send(config, Request::Settings).await {
                 Ok(running) => {
                     findings.extend(failed_reload(&running));
+                    findings.extend(clock_set(&running));
                     if good {
                         findings.extend(other_settings(config, &running));
                         findings.extend(other_certificate(config, &running));
@@ -53,6 +55,17 @@ fn failed_reload(running: &Value) -> Option<Finding> {
     let why = running.get("reload_failed")?.as_str()?;
     let text = format!("its last reload failed, and the settings of before count: {why}");
     Some(Finding::new(Verdict::Wrong, WHAT, text))
+}
+
+/// The wall clock was set while it ran, or was behind when it started.
+fn clock_set(running: &Value) -> Option<Finding> {
+    let trusted = running.get("clock_trusted")?.as_bool()?;
+    let now = SystemClock::default().now().iso8601();
+    let text = format!(
+        "the clock was set by more than a minute, and says {now}: nothing is ended or deleted by age until it \
+         is set back, or has been steady for an hour. Correct it if that is wrong"
+    );
+    (!trusted).then(|| Finding::new(Verdict::Wrong, WHAT, text))
 }
 
 /// It serves another certificate than the file holds.
