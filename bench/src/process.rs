@@ -39,6 +39,13 @@ impl Process {
             .with_context(|| format!("no VmRSS in {path}"))
     }
 
+    /// Open descriptors: files, and a socket for each connection.
+    pub(crate) fn descriptors(&self) -> Result<u32> {
+        let path = format!("/proc/{}/fd", self.child.id());
+        let entries = fs::read_dir(&path).with_context(|| format!("cannot read {path}"))?;
+        Ok(u32::try_from(entries.count())?)
+    }
+
     /// Sends SIGTERM and waits for the end, at most `limit`.
     pub(crate) fn terminate(mut self, limit: Duration) -> Result<ExitStatus> {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);

@@ -61,22 +61,42 @@ impl Installation {
 
     /// Adds a user through the operator's command; works while the server runs and while not.
     pub(crate) fn add_user(&self, name: &str, password: &str) -> Result<()> {
+        let arguments = ["user", "add", name, "--password-stdin"];
+        let (status, said) = self.run_with_input(&arguments, &format!("{password}\n"))?;
+        ensure!(status.success(), "`user add {name}` failed ({status}): {said}");
+        Ok(())
+    }
+
+    /// Imports users, a JSON object a line; what the command says, among it who was refused.
+    pub(crate) fn import(&self, lines: &str) -> Result<String> {
+        let (status, said) = self.run_with_input(&["user", "import", "-"], lines)?;
+        let code = status.code();
+        ensure!(matches!(code, Some(0 | 1)), "`user import` failed ({status}): {said}");
+        Ok(said)
+    }
+
+    /// The status and standard error of a command.
+    fn run_with_input(&self, arguments: &[&str], input: &str) -> Result<(ExitStatus, String)> {
         let child = self
-            .command(&["user", "add", name, "--password-stdin"], 0)
+            .command(arguments, 0)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
-            .context("cannot run `passmint user add`")?;
+            .with_context(|| format!("cannot run `passmint {}`", arguments.join(" ")))?;
         let mut process = Process::new(child);
         let mut stdin = process.child().stdin.take().context("no stdin")?;
-        writeln!(stdin, "{password}")?;
-        drop(stdin);
-        let stderr = process.child().stderr.take().context("no stderr")?;
-        let lines: Vec<_> = BufReader::new(stderr).lines().map_while(Result::ok).collect();
-        let status = process.child().wait()?;
-        ensure!(status.success(), "`user add {name}` failed ({status}): {}", lines.join(" | "));
-        Ok(())
+        let mut stderr = process.child().stderr.take().context("no stderr")?;
+        let mut said = String::new();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                // A command that refuses its arguments does not read.
+                drop(stdin.write_all(input.as_bytes()));
+                drop(stdin);
+            });
+            stderr.read_to_string(&mut said)
+        })?;
+        Ok((process.child().wait()?, said))
     }
 
     /// Starts the server and waits for its "ready" line.
@@ -198,6 +218,11 @@ impl Server {
     /// Resident memory in KiB.
     pub(crate) fn resident_kib(&self) -> Result<u32> {
         self.process.resident_kib()
+    }
+
+    /// Open descriptors: files, and a socket for each connection.
+    pub(crate) fn descriptors(&self) -> Result<u32> {
+        self.process.descriptors()
     }
 
     /// Stops the server as an operator would, and insists that it ends well and never panicked.

@@ -4,11 +4,11 @@
 //! All logins of the flood are right, so that every hash the server makes is a 200 and what it
 //! still gets done can be counted.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 
 use super::Site;
 use super::client::Client;
@@ -39,17 +39,15 @@ const SINGLE_LOGINS: u32 = 30;
 const RECOVERY: Duration = Duration::from_secs(2);
 /// An answer to the flood may come this long after that: it was being hashed.
 const LAST_ANSWER: Duration = Duration::from_millis(500);
-/// How often the memory is looked at.
+/// How often the memory and the connections are looked at.
 const SAMPLE_EVERY: Duration = Duration::from_millis(50);
 /// What a hashing thread works in, in MiB (`hashing.memory_kib`, by default).
 const MEMORY_A_THREAD: f64 = 19.0;
 /// What else the server may take on, in MiB.
 const MEMORY_ELSE: f64 = 32.0;
-/// What a login that waits may take with its connection, in MiB (docs/explanation/under-attack.md).
-const MEMORY_A_LOGIN: f64 = 32.0 / 1024.0;
-/// How long logins wait at most, in seconds (`login.max_wait`, by default): a quicker machine has more
-/// of them waiting.
-const LONGEST_WAIT: f64 = 2.0;
+/// What a connection may take with the login that waits on it, in MiB
+/// (docs/explanation/under-attack.md).
+const MEMORY_A_CONNECTION: f64 = 32.0 / 1024.0;
 /// Statuses that refuse a login for the time being.
 pub(super) const REFUSED: &[u16] = &[429, 503];
 const GRANTED: &[u16] = &[200];
@@ -100,6 +98,42 @@ impl Source for Modest {
     }
 }
 
+/// What a server holds at a time.
+#[derive(Clone, Copy, Default)]
+struct Held {
+    mebibytes: f64,
+    connections: u32,
+}
+
+impl Held {
+    /// Counts every open descriptor as a connection.
+    fn now(server: &Server) -> Result<Self> {
+        let connections = server.descriptors()?;
+        Ok(Self { mebibytes: mebibytes(server.resident_kib()?), connections })
+    }
+
+    fn or_more(self, other: Self) -> Self {
+        Self {
+            mebibytes: self.mebibytes.max(other.mebibytes),
+            connections: self.connections.max(other.connections),
+        }
+    }
+
+    fn above(self, quiet: Self) -> Self {
+        Self {
+            mebibytes: self.mebibytes - quiet.mebibytes,
+            connections: self.connections.saturating_sub(quiet.connections),
+        }
+    }
+
+    /// The most MiB that may be held with so many connections.
+    fn bound(self) -> f64 {
+        let threads = thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let connections = f64::from(self.connections) * MEMORY_A_CONNECTION;
+        as_f64(threads).mul_add(MEMORY_A_THREAD, MEMORY_ELSE + connections)
+    }
+}
+
 /// What a run came to.
 struct Found {
     verified: Tally,
@@ -107,8 +141,8 @@ struct Found {
     modest: Option<Tally>,
     /// Logins a second, before and after.
     capacity: f64,
-    /// The most MiB during the flood, above those of the quiet server.
-    memory: f64,
+    /// The most during the flood, above those of the quiet server.
+    most: Held,
     /// Seconds from the end of the flood until its last answer.
     answered: f64,
     /// A login after the flood (the 90th percentile), in percent of the 99th before it.
@@ -121,11 +155,11 @@ pub(crate) fn take(site: &Site<'_>, flood: Flood) -> Result<Vec<Row>> {
     eprintln!("  {title}");
     let installation = site.ground.prepare(&title, &ANY_NUMBER_OF_REQUESTS, 0..USERS + OTHERS)?;
     let server = installation.start()?;
-    let quiet = mebibytes(server.resident_kib()?);
+    let quiet = Held::now(&server)?;
     let tokens = ground::verifications(&ground::log_in(&server, USERS..USERS + TOKENS)?)?;
     let before = single_logins(&server)?;
     let capacity_before = capacity(&server, site.scale.capacity)?;
-    eprintln!("  {capacity_before:.0} logins/s in a closed loop, {quiet:.1} MiB");
+    eprintln!("  {capacity_before:.0} logins/s in a closed loop, {:.1} MiB", quiet.mebibytes);
     let rate = capacity_before * f64::from(flood.times);
     let window = site.scale.flood;
     let end = Instant::now() + window.warm_up + window.measured;
@@ -147,23 +181,26 @@ pub(crate) fn take(site: &Site<'_>, flood: Flood) -> Result<Vec<Row>> {
     let recovery =
         percentile(&after, 90).zip(slowest).map(|(after, before)| 100.0 * after / before);
     let capacity_after = capacity(&server, site.scale.capacity)?;
-    eprintln!("  {capacity_after:.0} logins/s afterwards, at most {most:.1} MiB");
+    let most = most.above(quiet);
+    eprintln!(
+        "  {capacity_after:.0} logins/s afterwards; {:.1} MiB and {} connections more at most",
+        most.mebibytes, most.connections
+    );
     server.stop()?;
     let capacity = f64::midpoint(capacity_before, capacity_after);
-    let memory = most - quiet;
-    let found = Found { verified, flood: logins, modest, capacity, memory, answered, recovery };
+    let found = Found { verified, flood: logins, modest, capacity, most, answered, recovery };
     Ok(rows(flood, &found, flood.goodput() - site.scale.goodput_by_chance))
 }
 
 /// The flood itself, with the verifications beside it; the tallies of verifications, flood and
-/// modest logins, and the most MiB.
+/// modest logins, and the most that the server held.
 fn rage(
     server: &Server,
     flood: Flood,
     rate: f64,
     tokens: &[Vec<u8>],
     window: Window,
-) -> Result<(Vec<Tally>, f64)> {
+) -> Result<(Vec<Tally>, Held)> {
     let mut verifications = InTurn(tokens.to_vec());
     let request = LoginRequest::with_password(PASSWORD);
     let mut logins = Logins { request: request.clone(), one_network: flood.one_network };
@@ -184,19 +221,20 @@ fn rage(
         streams.push(stream("modest logins", MODEST_LOGINS, 64, answers, &mut modest));
     }
     let over = AtomicBool::new(false);
-    let most = AtomicU32::new(0);
-    let tallies = thread::scope(|scope| {
-        scope.spawn(|| {
+    thread::scope(|scope| {
+        let sampler = scope.spawn(|| {
+            let mut most = Held::default();
             while !over.load(Ordering::Relaxed) {
-                most.fetch_max(server.resident_kib().unwrap_or(u32::MAX), Ordering::Relaxed);
+                most = most.or_more(Held::now(server)?);
                 thread::sleep(SAMPLE_EVERY);
             }
+            anyhow::Ok(most)
         });
         let tallies = open_loop::run(server.address(), streams, window);
         over.store(true, Ordering::Relaxed);
-        tallies
-    })?;
-    Ok((tallies, mebibytes(most.into_inner())))
+        let most = sampler.join().map_err(|_| anyhow!("the sampler panicked"))?;
+        Ok((tallies?, most?))
+    })
 }
 
 /// The logins a second that the machine can do, from clients that wait for their answers.
@@ -224,16 +262,13 @@ pub(super) fn single_logins(server: &Server) -> Result<Vec<f64>> {
 }
 
 fn rows(flood: Flood, found: &Found, least_goodput: f64) -> Vec<Row> {
-    let Found { verified, flood: logins, modest, capacity, memory, answered, recovery } = found;
+    let Found { verified, flood: logins, modest, capacity, most, answered, recovery } = found;
     let mut faults = [verified.faults(), logins.faults()].concat();
     if logins.count(REFUSED) == 0 {
         faults.push(Fault::Wrong("nobody was refused: that was no flood".to_owned()));
     }
     let title = flood.title();
-    let threads = thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let waiting = capacity * LONGEST_WAIT * MEMORY_A_LOGIN;
     let last_answer = (RECOVERY + LAST_ANSWER).as_secs_f64();
-    let memory_bound = as_f64(threads).mul_add(MEMORY_A_THREAD, MEMORY_ELSE + waiting);
     // Whoever is granted a login beside the flood takes of the same capacity.
     let granted = [Some(logins), modest.as_ref()].into_iter().flatten();
     let goodput = 100.0 * granted.map(|tally| tally.rate(GRANTED)).sum::<f64>() / capacity;
@@ -242,7 +277,11 @@ fn rows(flood: Flood, found: &Found, least_goodput: f64) -> Vec<Row> {
     let mut rows = vec![
         row("verify p99", Bound::Milliseconds(10.0), verified.latency(GRANTED, 99)),
         row("goodput, of the capacity", Bound::Percent(least_goodput), Some(goodput)),
-        row("memory above the quiet server's", Bound::Mebibytes(memory_bound), Some(*memory)),
+        row(
+            "memory above the quiet server's",
+            Bound::Mebibytes(most.bound()),
+            Some(most.mebibytes),
+        ),
         row("refusal p99", Bound::Milliseconds(100.0), logins.latency(REFUSED, 99)),
         row("refusals without Retry-After", Bound::Count(0.0), Some(silent)),
         row("last answer after its end", Bound::Seconds(last_answer), Some(*answered)),
@@ -277,16 +316,27 @@ mod tests {
             flood: tally(),
             modest: Some(tally()),
             capacity: 1.0,
-            memory: 1.0,
+            most: Held { mebibytes: 51.0, connections: 0 },
             answered: 0.1,
             recovery: Some(100.0),
         };
         let flood = Flood { times: 10, one_network: true, fair: true };
         assert!(rows(flood, &found, 85.0).iter().all(|row| !row.is_met()));
         found.flood.answered(503, b"HTTP/1.1 503 X\r\nRetry-After: 1\r\n\r\n", now, now);
-        let rows = rows(flood, &found, 85.0);
-        assert_eq!(rows.len(), 8);
-        assert!(rows.iter().all(Row::is_met));
+        let met = rows(flood, &found, 85.0);
+        assert_eq!(met.len(), 8);
+        assert!(met.iter().all(Row::is_met));
+    }
+
+    #[test]
+    fn memory_may_grow_by_32_kib_a_connection() {
+        let held = |connections| Held { mebibytes: 0.0, connections }.bound();
+        assert!((held(64) - held(0) - 2.0).abs() < 0.01);
+        let sampled = Held { mebibytes: 9.0, connections: 80 }
+            .or_more(Held { mebibytes: 30.0, connections: 50 })
+            .above(Held { mebibytes: 5.0, connections: 40 });
+        assert!((sampled.mebibytes - 25.0).abs() < 0.01);
+        assert_eq!(sampled.connections, 40);
     }
 
     #[test]

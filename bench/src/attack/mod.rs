@@ -9,6 +9,7 @@ mod dice;
 mod flood;
 mod garbage;
 mod ground;
+mod import;
 mod limiter;
 mod malformed;
 mod open_loop;
@@ -80,6 +81,8 @@ enum Figure {
     Sigterm,
     /// Logins of those who log in before every call.
     Repeat,
+    /// An import of ten thousand users under logins.
+    Import,
 }
 
 /// How much of everything.
@@ -117,6 +120,10 @@ struct Scale {
     rounds: u32,
     /// Each load of such a round.
     round: Window,
+    /// The logins before and during an import.
+    import: Window,
+    /// One in so many of the imported users logs in afterwards.
+    imported_each: u32,
 }
 
 const fn window(warm_up_millis: u64, measured_millis: u64) -> Window {
@@ -143,6 +150,8 @@ const LONG: Scale = Scale {
     stops: 20,
     rounds: 7,
     round: window(500, 2_000),
+    import: window(1_000, 20_000),
+    imported_each: 1,
 };
 
 const SHORT: Scale = Scale {
@@ -162,6 +171,8 @@ const SHORT: Scale = Scale {
     stops: 3,
     rounds: 5,
     round: window(200, 600),
+    import: window(500, 12_000),
+    imported_each: 100,
 };
 
 /// The ground and the amount; every figure gets both.
@@ -208,6 +219,7 @@ impl Site<'_> {
             Figure::Parallel => parallel::take(self),
             Figure::Sigterm => sigterm::take(self),
             Figure::Repeat => repeat::take(self),
+            Figure::Import => import::take(self),
         }
     }
 }
