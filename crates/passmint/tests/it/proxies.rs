@@ -31,7 +31,7 @@ impl Service {
         let address = listener.local_addr().unwrap();
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                std::thread::spawn(move || answer_with_the_request(stream));
+                std::thread::spawn(move || answer_with_the_request(&stream));
             }
         });
         Self(address)
@@ -39,8 +39,8 @@ impl Service {
 }
 
 /// nginx closes after each request: that is how it speaks to services by default.
-fn answer_with_the_request(stream: TcpStream) {
-    let mut reader = BufReader::new(&stream);
+fn answer_with_the_request(stream: &TcpStream) {
+    let mut reader = BufReader::new(stream);
     let mut got = String::new();
     let mut length = 0;
     loop {
@@ -62,7 +62,8 @@ fn answer_with_the_request(stream: TcpStream) {
     reader.read_exact(&mut body).unwrap();
     got.push_str(std::str::from_utf8(&body).unwrap());
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", got.len());
-    (&stream).write_all((head + &got).as_bytes()).unwrap();
+    let mut writer = stream;
+    writer.write_all((head + &got).as_bytes()).unwrap();
 }
 
 /// nginx with the blocks of the page in its only `server`.
