@@ -58,6 +58,8 @@ enum Figure {
     Verifications,
     Tokens100k,
     Tokens1m,
+    /// The last: the revocations stay.
+    Revocations1m,
 }
 
 impl Figure {
@@ -71,6 +73,7 @@ impl Figure {
             Self::Tokens100k => {
                 "verifications of 100,000 known tokens in turn, of a bare axum server"
             }
+            Self::Revocations1m => "start to ready, 1,000,000 live revocations",
             Self::Tokens1m => {
                 "verifications of 1,000,000 known tokens in turn, of a bare axum server"
             }
@@ -79,7 +82,7 @@ impl Figure {
 
     fn bound(self) -> Bound {
         match self {
-            Self::Start => Bound::Milliseconds(100.0),
+            Self::Start | Self::Revocations1m => Bound::Milliseconds(100.0),
             Self::Memory => Bound::Mebibytes(20.0),
             Self::Logins => Bound::Percent(85.0),
             Self::Refreshes => Bound::Percent(50.0),
@@ -98,6 +101,7 @@ impl Figure {
             Self::Verifications => site.verifications(),
             Self::Tokens100k => site.verifications_of_many(100_000),
             Self::Tokens1m => site.verifications_of_many(1_000_000),
+            Self::Revocations1m => site.start_with_revocations(1_000_000),
         }
     }
 }

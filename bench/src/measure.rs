@@ -30,6 +30,7 @@ const CONNECTIONS: usize = 64;
 const LOGIN_CONNECTIONS: usize = 16;
 /// Where logins go.
 pub(crate) const LOGIN_PATH: &str = "/api/v1/token-auth/";
+const LOGOUT_PATH: &str = "/api/v1/logout/";
 /// The password of every user here; not a secret.
 pub(crate) const PASSWORD: &str = "Correct-Horse-7";
 
@@ -64,9 +65,36 @@ impl Site<'_> {
 
     /// Milliseconds from the spawn until `/readyz` answers 200.
     pub(crate) fn start_to_ready(&self) -> Result<Measured> {
+        self.starts(|_| Ok(()))
+    }
+
+    /// The same with so many ended sessions whose tokens would be valid otherwise. The first thing asked
+    /// then is one of those: it must be refused.
+    pub(crate) fn start_with_revocations(&self, count: u32) -> Result<Measured> {
+        let server = self.installation.start()?;
+        let body = log_in(&server, 0)?;
+        let token = http::scan_string(&body, TOKEN_KEY).context("a login without a token")?;
+        let jwt = format!("JWT {}", std::str::from_utf8(token)?);
+        let logout = http::post_json_with(LOGOUT_PATH, &format!("Authorization: {jwt}\r\n"), "");
+        let (status, _) = http::exchange(server.address(), &logout)?;
+        ensure!(status == 204, "the logout answered {status}");
+        server.stop()?;
+        seed::fill_revocations(&self.installation.database(), count)
+            .context("cannot seed revocations (src/seed.rs names the schema)")?;
+        self.starts(|server| {
+            let verification = http::get(FORWARD_AUTH, Some(&jwt));
+            let (status, _) = http::exchange(server.address(), &verification)?;
+            ensure!(status == 401, "an ended session's token was answered {status}");
+            Ok(())
+        })
+    }
+
+    /// Starts the server again and again, and checks it when it is ready.
+    fn starts(&self, check: impl Fn(&Server) -> Result<()>) -> Result<Measured> {
         let mut measured = Measured::default();
         for number in 0..self.pairs {
             let (server, elapsed) = self.installation.time_start()?;
+            check(&server)?;
             server.stop()?;
             let millis = elapsed.as_secs_f64() * 1000.0;
             eprintln!("  start {}: {millis:.1} ms", number + 1);

@@ -27,6 +27,13 @@ const SESSION_ID: &str = "id";
 /// The column that says whose session it is.
 const SESSION_USER: &str = "user_id";
 
+/// The table of revocations.
+const REVOCATIONS: &str = "revocation";
+/// Its integer key; new rows leave it to the database.
+const REVOCATION_NUMBER: &str = "sequence";
+/// The column that says which session was ended; null in those of users.
+const REVOCATION_SESSION: &str = "session_id";
+
 /// How far behind the last session the copies that follow it are spread.
 const TAIL_MILLIS: u64 = 5;
 
@@ -138,6 +145,32 @@ pub(crate) fn fill_sessions(db: &Path, newest: u32, count: u32) -> Result<()> {
     finish(transaction)
 }
 
+/// **To adapt.** Adds `count` ended sessions to the revocations, copies of the last one but for the
+/// session.
+pub(crate) fn fill_revocations(db: &Path, count: u32) -> Result<()> {
+    let mut connection = open(db)?;
+    let transaction = connection.transaction()?;
+    let copied =
+        other_columns(&transaction, REVOCATIONS, &[REVOCATION_NUMBER, REVOCATION_SESSION])?;
+    let last: i64 = transaction.query_row(
+        &format!(
+            "SELECT max({REVOCATION_NUMBER}) FROM {REVOCATIONS} WHERE {REVOCATION_SESSION} NOT NULL"
+        ),
+        [],
+        |row| row.get(0),
+    )?;
+    {
+        let mut insert = transaction.prepare(&format!(
+            "INSERT INTO {REVOCATIONS} ({REVOCATION_SESSION}{copied}) SELECT ?1{copied} \
+             FROM {REVOCATIONS} WHERE {REVOCATION_NUMBER} = ?2"
+        ))?;
+        for _ in 0..count {
+            insert.execute(params![Uuid::now_v7().into_bytes(), last])?;
+        }
+    }
+    finish(transaction)
+}
+
 fn open(db: &Path) -> Result<Connection> {
     ensure!(db.exists(), "the server made no database at {}", db.display());
     Connection::open(db).with_context(|| format!("cannot open {}", db.display()))
@@ -223,5 +256,12 @@ mod tests {
                        AND id < x'0190000001007000a000000000000000'";
         assert!(count(between) >= 49, "{}", count(between));
         assert!(seed_users(&path, "bob", 1).is_err());
+        db.execute_batch(
+            "CREATE TABLE revocation (sequence INTEGER PRIMARY KEY, session_id BLOB, at INTEGER);
+             INSERT INTO revocation VALUES (1, x'01', 5), (2, NULL, 6);",
+        )
+        .unwrap();
+        fill_revocations(&path, 9).unwrap();
+        assert_eq!(count("SELECT count(DISTINCT session_id) FROM revocation WHERE at = 5"), 10);
     }
 }

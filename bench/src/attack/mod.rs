@@ -172,7 +172,8 @@ const SHORT: Scale = Scale {
     rounds: 5,
     round: window(200, 600),
     import: window(500, 12_000),
-    imported_each: 100,
+    // No multiple of the number of kinds.
+    imported_each: 101,
 };
 
 /// The ground and the amount; every figure gets both.
