@@ -25,15 +25,15 @@ const IMPORTED: u32 = 10_000;
 const REFUSED_EVERY: u32 = 500;
 /// Logins a second.
 const RATE: f64 = 50.0;
-/// [`PASSWORD`] as Django 3.2 writes it, and scrypt as Django 4.2 does.
+/// [`PASSWORD`] as Django 1.11 and 2.2 write it, of whose time the original is, and scrypt as 4.2 does.
 const HASHES: [&str; 5] = [
-    "pbkdf2_sha256$260000$seasaltseasalt$3T1BmDhx0w3M+JksSdlRXRqu6Be8TG1XvMRTW11hSBo=",
-    "argon2$argon2id$v=19$m=102400,t=2,p=8$c2Vhc2FsdHNlYXNhbHQ\
-     $45UsrFW1L8RMExkE/5WpsdJYIB0z95pqc3DY2k7k6OU",
+    "pbkdf2_sha256$36000$seasaltseasalt$5X8hPKqRev1zIWpM81e1UBCpbNYyGuFJpjjzXFlXQoI=",
+    "pbkdf2_sha1$36000$seasaltseasalt$MP1H5jTEujIKWHcwEIMnJYqtkTA=",
+    "argon2$argon2id$v=19$m=512,t=2,p=2$c2Vhc2FsdHNlYXNhbHQ\
+     $9XWbsJOBykFLVhH7JU8vIQKSKOLmtYV7ttNl33zfx+Q",
     "bcrypt_sha256$$2b$12$G2rz8nwg5Zyi3LR9CUSjsevIn/hUNPZ3yp7jaUUItb7NeiFrq.mFW",
     "scrypt$16384$seasaltseasalt$8$1$\
      DePjDQ1YnJIOWYRzsUT+ZhochB+W10tg6lH0e8a3DVMl/v0Fw/jD4SB3F5g/gs3KQi9us7vYnDvAcx2UBBsNSQ==",
-    "bcrypt$$2b$12$1I5xsdylJWF5qrC28jWgEerRR3FUr7sg5/8pf9jVVSeUIhGR6Tw/m",
 ];
 /// A password that nobody can check any more: Django left it out long ago.
 const UNKNOWN_HASH: &str = "crypt$$azPG3d0ZoUKKo";
