@@ -126,11 +126,11 @@ impl Held {
         }
     }
 
-    /// The most MiB that may be held with so many connections.
+    /// The most MiB that may be held with so many connections, in whole ones.
     fn bound(self) -> f64 {
         let threads = thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let connections = f64::from(self.connections) * MEMORY_A_CONNECTION;
-        as_f64(threads).mul_add(MEMORY_A_THREAD, MEMORY_ELSE + connections)
+        as_f64(threads).mul_add(MEMORY_A_THREAD, MEMORY_ELSE + connections).round()
     }
 }
 

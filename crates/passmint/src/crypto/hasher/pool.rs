@@ -314,7 +314,7 @@ impl HashingPool {
             deadline: since + turn.max_wait,
             span,
         };
-        state.own.queue.push(turn.network, job);
+        state.own.push(turn.network, job, since);
         drop(state);
         self.shared.arrived.notify_one();
         Ok(claim)
@@ -384,18 +384,30 @@ impl Shared {
     /// Whether there is room for another job: at once (`None`), or when one of whoever has filled the queue is
     /// displaced, with what that one is told. Nobody is displaced where imported hashes are what would take
     /// too long. What is thought to come just in time often comes too late, and would be refused after a
-    /// long wait: so a part of the time is kept in reserve.
+    /// long wait: so a part of the time is kept in reserve. A queue that does not empty is kept short.
     fn room(&self, state: &State, turn: &Turn) -> Result<Option<Overloaded>, Overloaded> {
         let foreign = self.expected_foreign_wait(state, turn.network);
-        let expected = foreign + state.own.expected_wait(self.settings.threads, state.hash_time);
+        let own = state.own.expected_wait(self.settings.threads, state.hash_time);
         let longest = turn.max_wait.mul_f64(1.0 - RESERVE);
-        let overloaded = Overloaded { retry_after: expected.saturating_sub(longest) };
-        if expected <= longest {
+        let has_waited = state.own.has_waited(Instant::now());
+        let longest_own = longest_in_queue(longest, has_waited, state.hash_time);
+        let (over, over_own) =
+            ((foreign + own).saturating_sub(longest), own.saturating_sub(longest_own));
+        let overloaded = Overloaded { retry_after: over.max(over_own) };
+        if overloaded.retry_after.is_zero() {
             return Ok(None);
         }
         let gives_way = foreign <= longest && state.own.queue.gives_way(turn.network).is_some();
         if gives_way { Ok(Some(overloaded)) } else { Err(overloaded) }
     }
+}
+
+/// How long a job may wait in a queue that has not been empty for some time, where `longest` is the most: a
+/// burst may wait as long as that. Under a load that does not end everybody would, and no more of them
+/// would be served; so the queue is kept a quarter as long then, but never so short that a thread finds
+/// it empty.
+fn longest_in_queue(longest: Duration, has_waited: Duration, hash_time: Duration) -> Duration {
+    if has_waited <= longest { longest } else { (longest / 4).max(2 * hash_time).min(longest) }
 }
 
 #[cfg(test)]

@@ -197,3 +197,62 @@ async fn who_was_imported_is_not_seen_from_the_same_network() {
         pool.shared.state.lock().places = Places::default();
     }
 }
+
+#[test]
+fn a_queue_that_does_not_empty_is_kept_short() {
+    let millis = Duration::from_millis;
+    let longest = |has_waited, hash_time| longest_in_queue(millis(1600), has_waited, hash_time);
+    assert_eq!(longest(Duration::ZERO, millis(10)), millis(1600));
+    assert_eq!(longest(millis(1600), millis(10)), millis(1600), "a burst");
+    assert_eq!(longest(millis(1601), millis(10)), millis(400));
+    assert_eq!(longest(millis(1601), millis(300)), millis(600), "two hashes fit");
+    assert_eq!(longest(millis(1601), millis(3000)), millis(1600), "never longer than it may be");
+
+    let (mut lane, start) = (Lane::default(), Instant::now());
+    let network = OWN_LINE;
+    assert_eq!(lane.has_waited(start), Duration::ZERO);
+    lane.push(network, 1, start);
+    lane.push(network, 2, start + millis(5));
+    lane.queue.pop(|_| true);
+    assert_eq!(lane.has_waited(start + millis(7)), millis(7));
+    lane.queue.pop(|_| true);
+    assert_eq!(lane.has_waited(start + millis(8)), Duration::ZERO, "it was empty");
+    lane.push(network, 3, start + millis(9));
+    assert_eq!(lane.has_waited(start + millis(10)), millis(1));
+}
+
+#[tokio::test]
+async fn under_a_load_that_does_not_end_the_wait_gets_shorter() {
+    let pool = Arc::new(pool(Argon2Params { memory_kib: 4096, passes: 20, lanes: 1 }));
+    let turn = from("192.0.2.1", Duration::from_millis(800));
+    let load = tokio::spawn({
+        let (pool, turn) = (Arc::clone(&pool), turn.clone());
+        async move {
+            loop {
+                let (pool, turn) = (Arc::clone(&pool), turn.clone());
+                tokio::spawn(async move { drop(pool.verify(password("any"), None, &turn).await) });
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+    });
+    // What a newcomer would wait, and what a hash takes.
+    let now = || {
+        let state = pool.shared.state.lock();
+        let threads = pool.shared.settings.threads;
+        (state.own.expected_wait(threads, state.hash_time), state.hash_time)
+    };
+    let short = || {
+        let (wait, hash) = now();
+        wait <= Duration::from_millis(160).max(2 * hash) + 2 * hash
+    };
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while now().0 < Duration::from_millis(400) {
+        assert!(Instant::now() < deadline, "it never got long: {:?}", now());
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    while !short() {
+        assert!(Instant::now() < deadline, "it never got short: {:?}", now());
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    load.abort();
+}
