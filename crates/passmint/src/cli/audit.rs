@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::control::{self, AuditPage, Request};
 use super::output;
 use crate::config::Config;
+use crate::domain::audit::AuditKind;
 
 /// How many records one request brings.
 const PAGE: u32 = 1000;
@@ -85,6 +86,15 @@ fn number(record: &Value) -> Option<i64> {
 
 impl List {
     async fn run(self, config: &Config) -> Result<()> {
+        let kinds = AuditKind::ALL.iter().map(|kind| kind.name());
+        if !kinds.clone().any(|name| name.starts_with(&self.event)) {
+            let all: Vec<_> = kinds.collect();
+            bail!(
+                "--event {}: no event's name begins so; there are {}",
+                self.event,
+                all.join(", ")
+            );
+        }
         let mut records: Vec<Value> = Vec::new();
         let mut before = None;
         while records.len() < self.limit as usize {

@@ -120,6 +120,7 @@ impl Sources {
         }
         let url = self.variable("PASSMINT_DATABASE__URL").unwrap_or(sections::DEFAULT_DATABASE);
         let beside = match &self.data {
+            Some(file) if file.is_file() => return None,
             Some(folder) => folder.join("passmint.toml"),
             None => {
                 Database::sqlite_path(url)?.parent().unwrap_or(Path::new("")).join("passmint.toml")
@@ -177,6 +178,10 @@ impl Config {
             effective: Vec::new(),
         };
         config.check_together(&mut reader);
+        if let Some(file) = sources.data.as_ref().filter(|data| data.is_file()) {
+            let text = format!("--data names a folder, and {} is a file", file.display());
+            reader.problem("database.url", &text);
+        }
         let (effective, mut problems) = reader.finish();
         if !problems.is_empty() {
             problems.sort_by_key(|problem| problem.place.order());
@@ -292,6 +297,16 @@ mod tests {
         ] {
             assert!(error.contains(part), "{part:?} is not in:\n{error}");
         }
+    }
+
+    #[test]
+    fn a_file_is_no_folder_for_data() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let data = Some(file.path().to_owned());
+        let sources = Sources { file: None, data, environment: Vec::new(), overrides: Vec::new() };
+        let error = Config::load(&sources).unwrap_err().to_string();
+        assert!(error.contains("--data names a folder, and "), "{error}");
+        assert!(!error.contains("passmint.toml"), "{error}");
     }
 
     #[test]

@@ -160,6 +160,10 @@ fn the_audit_log_tells_what_happened_and_holds_together() {
     assert_eq!((fact(1, "why"), fact(1, "name_digest").len()), ("unknown".into(), 16));
     assert_eq!((fact(2, "why"), fact(2, "address")), ("wrong_password".into(), "192.0.2.1".into()));
     assert!(!listed.contains("pass-word-typed"), "{listed}");
+    let unknown = server.run(&["audit", "list", "--event", "logins."]);
+    assert_eq!(unknown.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&unknown.stderr).into_owned();
+    assert!(said.contains("no event's name begins so; there are login.granted"), "{said}");
     let ended = server.must(&["audit", "list", "--json", "--event", "session.", "--user", "asha"]);
     assert!(ended.contains("a-request-of-1") && ended.contains("logout"), "{ended}");
     server.must(&["user", "disable", "asha"]);
