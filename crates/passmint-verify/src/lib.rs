@@ -35,6 +35,9 @@ mod jwk;
 mod key;
 mod verify;
 
+#[cfg(test)]
+mod tests;
+
 pub use claims::{Claims, KnownClaims, Role, payload_of};
 pub use jwk::{Jwk, JwkSet, thumbprint};
 pub use key::{Algorithm, KeyError, KeySet, VerifyingKey};
