@@ -83,9 +83,9 @@ impl Figure {
     fn bound(self) -> Bound {
         match self {
             Self::Start | Self::Revocations1m => Bound::Milliseconds(100.0),
-            Self::Memory => Bound::Mebibytes(20.0),
+            Self::Memory => Bound::Mebibytes(15.0),
             Self::Logins => Bound::Percent(85.0),
-            Self::Refreshes => Bound::Percent(50.0),
+            Self::Refreshes => Bound::Percent(75.0),
             Self::Verifications => Bound::Percent(75.0),
             Self::Tokens100k => Bound::Percent(80.0),
             Self::Tokens1m => Bound::Percent(60.0),
