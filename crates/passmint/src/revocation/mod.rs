@@ -246,6 +246,14 @@ mod tests {
     const OTHER: SessionId = SessionId([2; 16]);
     const USER: UserId = UserId(7);
 
+    #[test]
+    fn it_is_loaded_once_it_was_said_to_be() {
+        let view = RevocationView::default();
+        assert!(!view.is_loaded());
+        view.set_loaded();
+        assert!(view.is_loaded());
+    }
+
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_micros(seconds * 1_000_000)
     }

@@ -41,6 +41,51 @@ fn ended_tokens_are_refused_at_once_and_after_a_kill() {
     assert_eq!(server.me(&again.token).status, 200);
 }
 
+/// Puts 300,000 ended sessions before the one that was ended last.
+const MANY_REVOCATIONS: &str = "
+import sqlite3, sys
+database = sqlite3.connect(sys.argv[1])
+columns = 'kind, user_id, epoch, session_id, generation, effective_at, at, running_time'
+of_others = columns.replace('session_id', 'randomblob(16)')
+last = f'(SELECT {columns} FROM revocation ORDER BY sequence DESC LIMIT 1)'
+numbers = 'WITH RECURSIVE number(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM number LIMIT 300000)'
+database.execute(f'{numbers} INSERT INTO revocation ({columns}) SELECT {of_others} FROM {last}, number')
+database.execute('UPDATE revocation SET sequence = 1000000 WHERE sequence = 1')
+database.commit()
+";
+
+#[test]
+fn ended_tokens_are_refused_in_the_first_moments_of_a_start_with_many_revocations() {
+    let mut server = Server::start();
+    server.add_user("asha");
+    let (ended, alive) = (server.login("asha"), server.login("asha"));
+    server.must(&["session", "end", &ended.session()]);
+    server.stop();
+    let python = std::process::Command::new("python3")
+        .args(["-c", MANY_REVOCATIONS])
+        .arg(server.data.join("passmint.db"))
+        .output()
+        .unwrap();
+    assert!(python.status.success(), "{}", String::from_utf8_lossy(&python.stderr));
+    server.start_again();
+    // The view is being filled, and this one comes last.
+    server.me(&ended.token).is_unauthorized(REVOKED);
+    assert_eq!(server.me(&alive.token).status, 200);
+    let all = || {
+        let metrics = crate::harness::get("/metrics").try_send(server.admin).unwrap().body;
+        metrics.contains("\npassmint_revocations 300001\n")
+    };
+    for _ in 0..600 {
+        if all() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(all(), "the view is never filled");
+    server.me(&ended.token).is_unauthorized(REVOKED);
+    assert_eq!(server.me(&alive.token).status, 200);
+}
+
 #[test]
 fn a_login_right_after_log_out_everywhere_works() {
     let server = Server::start();
