@@ -254,6 +254,15 @@ mod tests {
         assert!(view.is_loaded());
     }
 
+    #[test]
+    fn under_a_clock_behind_the_last_sweep_it_does_not_know_everything() {
+        let view = RevocationView::default();
+        assert!(view.is_complete_at(at(1)), "nothing was swept");
+        view.set_swept_until(at(100));
+        view.set_swept_until(at(50));
+        assert!(view.is_complete_at(at(100)) && !view.is_complete_at(at(99)));
+    }
+
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_micros(seconds * 1_000_000)
     }
