@@ -293,13 +293,13 @@ impl HashingPool {
 
     /// Refuses what would be refused now, before any other work is done for it.
     pub fn admit(&self, turn: &Turn) -> Result<(), Overloaded> {
-        self.shared.room(&self.shared.state.lock(), turn).map(drop)
+        self.shared.room(&mut self.shared.state.lock(), turn).map(drop)
     }
 
     fn submit(&self, work: Work, turn: &Turn) -> Result<Claim, Overloaded> {
         let mut state = self.shared.state.lock();
         // Whoever has filled the queue makes room for those who have not.
-        if let Some(overloaded) = self.shared.room(&state, turn)?
+        if let Some(overloaded) = self.shared.room(&mut state, turn)?
             && let Some(displaced) = state.own.queue.make_room(turn.network)
         {
             displaced.work.refuse(overloaded);
@@ -314,7 +314,7 @@ impl HashingPool {
             deadline: since + turn.max_wait,
             span,
         };
-        state.own.push(turn.network, job, since);
+        state.own.push(turn.network, job);
         drop(state);
         self.shared.arrived.notify_one();
         Ok(claim)
@@ -384,13 +384,15 @@ impl Shared {
     /// Whether there is room for another job: at once (`None`), or when one of whoever has filled the queue is
     /// displaced, with what that one is told. Nobody is displaced where imported hashes are what would take
     /// too long. What is thought to come just in time often comes too late, and would be refused after a
-    /// long wait: so a part of the time is kept in reserve. A queue that does not empty is kept short.
-    fn room(&self, state: &State, turn: &Turn) -> Result<Option<Overloaded>, Overloaded> {
+    /// long wait: so a part of the time is kept in reserve. A queue that has been full is kept short.
+    fn room(&self, state: &mut State, turn: &Turn) -> Result<Option<Overloaded>, Overloaded> {
         let foreign = self.expected_foreign_wait(state, turn.network);
         let own = state.own.expected_wait(self.settings.threads, state.hash_time);
         let longest = turn.max_wait.mul_f64(1.0 - RESERVE);
-        let has_waited = state.own.has_waited(Instant::now());
-        let longest_own = longest_in_queue(longest, has_waited, state.hash_time);
+        if own > longest {
+            state.own.note_full();
+        }
+        let longest_own = longest_in_queue(longest, state.own.has_been_full(), state.hash_time);
         let (over, over_own) =
             ((foreign + own).saturating_sub(longest), own.saturating_sub(longest_own));
         let overloaded = Overloaded { retry_after: over.max(over_own) };
@@ -402,12 +404,12 @@ impl Shared {
     }
 }
 
-/// How long a job may wait in a queue that has not been empty for some time, where `longest` is the most: a
-/// burst may wait as long as that. Under a load that does not end everybody would, and no more of them
-/// would be served; so the queue is kept a quarter as long then, but never so short that a thread finds
-/// it empty.
-fn longest_in_queue(longest: Duration, has_waited: Duration, hash_time: Duration) -> Duration {
-    if has_waited <= longest { longest } else { (longest / 4).max(2 * hash_time).min(longest) }
+/// How long a job may wait in the queue, where `longest` is the most: a burst, and callers who come again only
+/// when they have been answered, may wait as long as that. Once the queue has been full, everybody would
+/// until that is over, and no more of them would be served; so it is kept a quarter as long until it is
+/// empty, but never so short that a thread finds it empty.
+fn longest_in_queue(longest: Duration, has_been_full: bool, hash_time: Duration) -> Duration {
+    if has_been_full { (longest / 4).max(2 * hash_time).min(longest) } else { longest }
 }
 
 #[cfg(test)]

@@ -199,30 +199,32 @@ async fn who_was_imported_is_not_seen_from_the_same_network() {
 }
 
 #[test]
-fn a_queue_that_does_not_empty_is_kept_short() {
+fn a_queue_that_has_been_full_is_kept_short_until_it_is_empty() {
     let millis = Duration::from_millis;
-    let longest = |has_waited, hash_time| longest_in_queue(millis(1600), has_waited, hash_time);
-    assert_eq!(longest(Duration::ZERO, millis(10)), millis(1600));
-    assert_eq!(longest(millis(1600), millis(10)), millis(1600), "a burst");
-    assert_eq!(longest(millis(1601), millis(10)), millis(400));
-    assert_eq!(longest(millis(1601), millis(300)), millis(600), "two hashes fit");
-    assert_eq!(longest(millis(1601), millis(3000)), millis(1600), "never longer than it may be");
+    let longest = |full, hash_time| longest_in_queue(millis(1600), full, hash_time);
+    assert_eq!(longest(false, millis(10)), millis(1600));
+    assert_eq!(longest(true, millis(10)), millis(400));
+    assert_eq!(longest(true, millis(300)), millis(600), "two hashes fit");
+    assert_eq!(longest(true, millis(3000)), millis(1600), "never longer than it may be");
 
-    let (mut lane, start) = (Lane::default(), Instant::now());
-    let network = OWN_LINE;
-    assert_eq!(lane.has_waited(start), Duration::ZERO);
-    lane.push(network, 1, start);
-    lane.push(network, 2, start + millis(5));
+    let mut lane = Lane::default();
+    lane.push(OWN_LINE, 1);
+    lane.push(OWN_LINE, 2);
+    assert!(!lane.has_been_full());
+    lane.note_full();
+    lane.push(OWN_LINE, 3);
+    for _ in 0..2 {
+        lane.queue.pop(|_| true);
+        assert!(lane.has_been_full());
+    }
     lane.queue.pop(|_| true);
-    assert_eq!(lane.has_waited(start + millis(7)), millis(7));
-    lane.queue.pop(|_| true);
-    assert_eq!(lane.has_waited(start + millis(8)), Duration::ZERO, "it was empty");
-    lane.push(network, 3, start + millis(9));
-    assert_eq!(lane.has_waited(start + millis(10)), millis(1));
+    assert!(!lane.has_been_full(), "it is empty");
+    lane.push(OWN_LINE, 4);
+    assert!(!lane.has_been_full(), "it was empty");
 }
 
 #[tokio::test]
-async fn under_a_load_that_does_not_end_the_wait_gets_shorter() {
+async fn once_the_queue_has_been_full_the_wait_gets_shorter() {
     let pool = Arc::new(pool(Argon2Params { memory_kib: 4096, passes: 20, lanes: 1 }));
     let turn = from("192.0.2.1", Duration::from_millis(800));
     let load = tokio::spawn({

@@ -32,29 +32,31 @@ pub(super) struct Lane<J> {
     pub(super) queue: FairQueue<J>,
     /// Jobs that are being hashed.
     pub(super) running: usize,
-    /// Since when the queue has never been empty, while it is not.
-    waiting_since: Option<Instant>,
+    /// Whether the queue has been full since it was last empty.
+    has_been_full: bool,
 }
 
 impl<J> Default for Lane<J> {
     fn default() -> Self {
-        Self { queue: FairQueue::default(), running: 0, waiting_since: None }
+        Self { queue: FairQueue::default(), running: 0, has_been_full: false }
     }
 }
 
 impl<J> Lane<J> {
     /// Puts a job into the queue.
-    pub(super) fn push(&mut self, network: Network, job: J, now: Instant) {
-        if self.queue.len() == 0 {
-            self.waiting_since = Some(now);
-        }
+    pub(super) fn push(&mut self, network: Network, job: J) {
+        self.has_been_full &= self.queue.len() > 0;
         self.queue.push(network, job);
     }
 
-    /// How long there have been jobs in the queue without a break.
-    pub(super) fn has_waited(&self, now: Instant) -> Duration {
-        let since = self.waiting_since.filter(|_| self.queue.len() > 0);
-        since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+    /// Notes that there was no room for a job.
+    pub(super) fn note_full(&mut self) {
+        self.has_been_full = true;
+    }
+
+    /// Whether there was no room for a job since the queue was last empty.
+    pub(super) fn has_been_full(&self) -> bool {
+        self.has_been_full && self.queue.len() > 0
     }
 
     /// How long a job that came now would wait for its turn, where each takes `each`.
