@@ -63,7 +63,7 @@ fn clock_set(running: &Value) -> Option<Finding> {
     let now = SystemClock::default().now().iso8601();
     let text = format!(
         "the clock was set by more than a minute, and says {now}: nothing is ended or deleted by age until it \
-         is set back, or has been steady for an hour. Correct it if that is wrong"
+         is right again, or has been steady for an hour. Correct it if that is wrong"
     );
     (!trusted).then(|| Finding::new(Verdict::Wrong, WHAT, text))
 }

@@ -169,13 +169,8 @@ fn show(user: &Value, json: bool) -> Result<()> {
         let columns = [("network", "HELD BACK FROM"), ("until", "UNTIL"), ("failures", "FAILURES")];
         output::table(&waiting, &columns)?;
     }
-    match held.len() - waiting.len() {
-        0 => {}
-        others => {
-            output::line(&format!(
-                "Failed logins that are counted and delay nobody yet: {others}"
-            ))?;
-        }
+    if held.len() > waiting.len() {
+        output::line("Failed logins are counted that delay nobody yet.")?;
     }
     Ok(())
 }

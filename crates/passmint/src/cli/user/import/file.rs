@@ -126,10 +126,11 @@ fn django(
     left: &mut LeftBehind,
 ) -> Result<ImportedUser, String> {
     let mut text = |name: &str| match fields.remove(name) {
-        Some(Value::String(text)) => text,
-        _ => String::new(),
+        Some(Value::String(text)) => Ok(text),
+        None | Some(Value::Null) => Ok(String::new()),
+        Some(_) => Err(format!("its {name} is no text")),
     };
-    let (mut username, email) = (text("username"), text("email"));
+    let (mut username, email) = (text("username")?, text("email")?);
     if username.is_empty() {
         // Models that log in by e-mail have no other name.
         username.clone_from(&email);
@@ -137,9 +138,9 @@ fn django(
     if username.is_empty() {
         return Err("it has neither username nor email".to_owned());
     }
-    let (password_hash, joined) = (text("password"), text("date_joined"));
-    let (first_name, last_name) = (text("first_name"), text("last_name"));
-    let active = fields.get("is_active").and_then(Value::as_bool).unwrap_or(true);
+    let (password_hash, joined) = (text("password")?, text("date_joined")?);
+    let (first_name, last_name) = (text("first_name")?, text("last_name")?);
+    let active = flag(&fields, "is_active")?.unwrap_or(true);
     Ok(ImportedUser {
         id,
         username,
@@ -154,6 +155,16 @@ fn django(
     })
 }
 
+/// A flag of a Django user, if the model has it. What is neither true nor false is no guess of ours: a user
+/// who was locked out must not get in.
+fn flag(fields: &Map<String, Value>, name: &str) -> Result<Option<bool>, String> {
+    match fields.get(name) {
+        None => Ok(None),
+        Some(Value::Bool(flag)) => Ok(Some(*flag)),
+        Some(_) => Err(format!("its {name} is neither true nor false")),
+    }
+}
+
 impl Roles {
     /// The roles of a Django user: of its groups, and of its flags where a role is given for them.
     fn of(
@@ -161,15 +172,18 @@ impl Roles {
         fields: &Map<String, Value>,
         left: &mut LeftBehind,
     ) -> Result<Vec<String>, String> {
-        let list =
-            |name: &str| fields.get(name).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let list = |name: &str| match fields.get(name) {
+            None | Some(Value::Null) => Ok(&[][..]),
+            Some(Value::Array(all)) => Ok(all.as_slice()),
+            Some(_) => Err(format!("its {name} is no list")),
+        };
         let mut roles: Vec<String> =
-            list("groups").iter().map(|group| self.of_group(group)).collect::<Result<_, _>>()?;
-        for (flag, role, count) in [
+            list("groups")?.iter().map(|group| self.of_group(group)).collect::<Result<_, _>>()?;
+        for (name, role, count) in [
             ("is_staff", &self.staff, &mut left.staff),
             ("is_superuser", &self.superuser, &mut left.superuser),
         ] {
-            if fields.get(flag) != Some(&Value::Bool(true)) {
+            if flag(fields, name)? != Some(true) {
                 continue;
             }
             match role {
@@ -178,7 +192,7 @@ impl Roles {
                 None => *count += 1,
             }
         }
-        left.permissions += usize::from(!list("user_permissions").is_empty());
+        left.permissions += usize::from(!list("user_permissions")?.is_empty());
         Ok(roles)
     }
 
@@ -233,6 +247,31 @@ mod tests {
         assert!(super::read("  ", Roles::default()).is_err());
         let csv = super::read("id,username\n1,asha\n", Roles::default()).err().unwrap();
         assert!(csv.to_string().contains("CSV"), "{csv}");
+    }
+
+    #[test]
+    fn a_django_field_of_another_type_is_refused_by_its_name() {
+        let user = |field: &str| {
+            let text = format!(
+                r#"{{"model":"auth.user","pk":1,"fields":{{"username":"asha","password":"!",{field}}}}}"#
+            );
+            users(&text, Roles::default()).0.remove(0).user.map(|user| user.disabled)
+        };
+        assert_eq!(user(r#""is_active":false"#), Ok(true));
+        assert_eq!(user(r#""email":null"#), Ok(false));
+        for (field, why) in [
+            (r#""is_active":0"#, "its is_active is neither true nor false"),
+            (r#""is_active":"false""#, "its is_active is neither true nor false"),
+            (r#""is_active":null"#, "its is_active is neither true nor false"),
+            (r#""is_staff":1"#, "its is_staff is neither true nor false"),
+            (r#""is_superuser":"True""#, "its is_superuser is neither true nor false"),
+            (r#""email":5"#, "its email is no text"),
+            (r#""first_name":["x"]"#, "its first_name is no text"),
+            (r#""groups":"billing""#, "its groups is no list"),
+            (r#""user_permissions":7"#, "its user_permissions is no list"),
+        ] {
+            assert_eq!(user(field), Err(why.to_owned()), "{field}");
+        }
     }
 
     #[test]
