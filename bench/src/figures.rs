@@ -85,8 +85,7 @@ impl Figure {
             Self::Start | Self::Revocations1m => Bound::Milliseconds(100.0),
             Self::Memory => Bound::Mebibytes(15.0),
             Self::Logins => Bound::Percent(85.0),
-            Self::Refreshes => Bound::Percent(75.0),
-            Self::Verifications => Bound::Percent(75.0),
+            Self::Refreshes | Self::Verifications => Bound::Percent(75.0),
             Self::Tokens100k => Bound::Percent(80.0),
             Self::Tokens1m => Bound::Percent(60.0),
         }

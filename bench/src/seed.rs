@@ -164,8 +164,8 @@ pub(crate) fn fill_revocations(db: &Path, count: u32) -> Result<()> {
             "INSERT INTO {REVOCATIONS} ({REVOCATION_SESSION}{copied}) SELECT ?1{copied} \
              FROM {REVOCATIONS} WHERE {REVOCATION_NUMBER} = ?2"
         ))?;
-        for _ in 0..count {
-            insert.execute(params![Uuid::now_v7().into_bytes(), last])?;
+        for number in 1..=count {
+            insert.execute(params![u128::from(number).to_be_bytes(), last])?;
         }
     }
     finish(transaction)

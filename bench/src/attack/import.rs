@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Result, anyhow, ensure};
 
@@ -161,6 +161,8 @@ fn rows(before: &Tally, meanwhile: &Tally, within: bool, lost: usize) -> Vec<Row
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn tally(millis: u64) -> Tally {
