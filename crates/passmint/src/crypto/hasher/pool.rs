@@ -368,7 +368,8 @@ impl Shared {
         own + self.expected_foreign_wait(state, network)
     }
 
-    /// By turns: whoever fills that queue makes nobody else wait. Those that are computed are half done.
+    /// By turns: no neighbourhood that fills that queue makes others wait, but many of them together do. Those
+    /// that are computed are half done.
     fn expected_foreign_wait(&self, state: &State, network: Network) -> Duration {
         let slowest = state.prices.slowest().unwrap_or_default();
         let (queued, running) = (state.foreign.queue.ahead_of(network), state.foreign.running);
