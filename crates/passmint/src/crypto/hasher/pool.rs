@@ -132,6 +132,11 @@ impl Claim {
     pub(super) fn take(&self) -> bool {
         !self.0.swap(true, Ordering::AcqRel)
     }
+
+    /// Whether it is of the same job.
+    fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
 }
 
 pub(super) type Answer<T> = oneshot::Sender<Result<T, Overloaded>>;
@@ -281,14 +286,14 @@ impl HashingPool {
     ) -> Result<Checked, NotHashed> {
         let (answer, receiver) = oneshot::channel();
         let claim = self.submit(Work::Verify(password, hash, answer), turn)?;
-        answered(receiver, &claim, turn).await
+        self.answered(receiver, &claim, turn).await
     }
 
     /// Hashes a new password at today's cost.
     pub async fn hash(&self, password: Password, turn: &Turn) -> Result<PasswordHash, NotHashed> {
         let (answer, receiver) = oneshot::channel();
         let claim = self.submit(Work::Hash(password, answer), turn)?;
-        answered(receiver, &claim, turn).await
+        self.answered(receiver, &claim, turn).await
     }
 
     /// Refuses what would be refused now, before any other work is done for it.
@@ -320,32 +325,36 @@ impl HashingPool {
         Ok(claim)
     }
 
+    /// The answer to a job, or nothing when its client goes away before the hash begins: then the job
+    /// leaves the queue at once, and stands in nobody's way.
+    async fn answered<T>(
+        &self,
+        mut answer: oneshot::Receiver<Result<T, Overloaded>>,
+        claim: &Claim,
+        turn: &Turn,
+    ) -> Result<T, NotHashed> {
+        let answered = tokio::select! {
+            biased;
+            answered = &mut answer => answered,
+            () = turn.client_gone.cancelled() => {
+                if claim.take() {
+                    let is_meant = |job: &Job| job.claim.is(claim);
+                    self.shared.state.lock().own.queue.remove(turn.network, is_meant);
+                    return Err(NotHashed::ClientGone);
+                }
+                answer.await
+            }
+        };
+        // Its thread or the pool is gone.
+        let none = Overloaded { retry_after: turn.max_wait };
+        Ok(answered.unwrap_or(Err(none))?)
+    }
+
     #[cfg(test)]
     pub(super) fn refused_after(&self) -> Option<Duration> {
         let state = self.shared.state.lock();
         state.prices.floor(state.hash_time)
     }
-}
-
-/// The answer to a job, or nothing when its client goes away before the hash begins.
-async fn answered<T>(
-    mut answer: oneshot::Receiver<Result<T, Overloaded>>,
-    claim: &Claim,
-    turn: &Turn,
-) -> Result<T, NotHashed> {
-    let answered = tokio::select! {
-        biased;
-        answered = &mut answer => answered,
-        () = turn.client_gone.cancelled() => {
-            if claim.take() {
-                return Err(NotHashed::ClientGone);
-            }
-            answer.await
-        }
-    };
-    // Its thread or the pool is gone.
-    let none = Overloaded { retry_after: turn.max_wait };
-    Ok(answered.unwrap_or(Err(none))?)
 }
 
 impl Drop for HashingPool {

@@ -173,6 +173,31 @@ async fn a_client_that_goes_away_ends_its_job_only_until_the_hash_begins() {
 }
 
 #[tokio::test]
+async fn jobs_whose_clients_went_away_are_in_nobodys_way() {
+    let pool = pool(Argon2Params { memory_kib: 19_456, passes: 40, lanes: 1 });
+    let long = Duration::from_mins(1);
+    // The only thread is taken, and twelve wait.
+    let begun = from("10.0.0.1", long);
+    let gone: Vec<_> = (0..12).map(|host| from(&format!("11.{host}.0.1"), long)).collect();
+    let hang_up = async {
+        while pool.shared.state.lock().own.running == 0 || pool.state().queued < 12 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        gone.iter().for_each(|turn| turn.client_gone.cancel());
+        while pool.state().queued > 0 {
+            assert_eq!(pool.shared.state.lock().own.running, 1, "not before the thread is free");
+            tokio::task::yield_now().await;
+        }
+    };
+    let of_all = futures_util::future::join_all(
+        std::iter::once(&begun).chain(&gone).map(|turn| pool.verify(password("any"), None, turn)),
+    );
+    let (outcomes, ()) = tokio::join!(of_all, hang_up);
+    let gone = outcomes.iter().filter(|outcome| matches!(outcome, Err(NotHashed::ClientGone)));
+    assert_eq!(gone.count(), 12);
+}
+
+#[tokio::test]
 async fn who_was_imported_is_not_seen_from_the_same_network() {
     let pool = pool(CHEAP);
     let scheme = Scheme::Pbkdf2Sha256 { iterations: 300_000 };

@@ -59,6 +59,18 @@ impl<J> Group<J> {
         job
     }
 
+    /// The first job of `network` that is meant.
+    fn remove(&mut self, network: Network, is_meant: impl Fn(&J) -> bool) -> Option<J> {
+        let line = self.lines.get_mut(&network)?;
+        let job = line.remove(line.iter().position(is_meant)?);
+        if line.is_empty() {
+            self.lines.remove(&network);
+            self.turns.retain(|other| *other != network);
+        }
+        self.len -= usize::from(job.is_some());
+        job
+    }
+
     /// The newest job of the longest line.
     fn displace(&mut self) -> Option<J> {
         let (network, line) = self.lines.iter_mut().max_by_key(|(_, line)| line.len())?;
@@ -122,6 +134,16 @@ impl<J> FairQueue<J> {
             }
         }
         None
+    }
+
+    /// Takes the first job of `network` out that is meant.
+    pub(super) fn remove(&mut self, network: Network, is_meant: impl Fn(&J) -> bool) -> Option<J> {
+        let neighbourhood = network.neighbourhood();
+        let job = self.take(neighbourhood, |group| group.remove(network, is_meant));
+        if !self.groups.contains_key(&neighbourhood) {
+            self.turns.retain(|other| *other != neighbourhood);
+        }
+        job
     }
 
     /// Makes room for a job of `network`: the newest job of the longest line of the neighbourhood that
@@ -243,6 +265,24 @@ mod tests {
         assert_eq!(queue.pop(|from| from != held), Some(3));
         assert_eq!(queue.pop(|from| from != held), None);
         assert_eq!((queue.len(), queue.pop(|_| true)), (1, Some(1)));
+    }
+
+    #[test]
+    fn a_job_that_is_taken_out_leaves_the_others_their_turns() {
+        let mut queue = FairQueue::default();
+        let (flood, beside, quiet) =
+            (network("10.0.0.1"), network("10.0.0.2"), network("192.0.2.1"));
+        for (from, job) in [(flood, 1), (flood, 2), (beside, 3), (quiet, 4)] {
+            queue.push(from, job);
+        }
+        assert_eq!(queue.remove(flood, |job| *job == 3), None, "another network's");
+        assert_eq!(queue.remove(flood, |job| *job == 1), Some(1));
+        assert_eq!(queue.remove(quiet, |job| *job == 4), Some(4));
+        assert_eq!(queue.remove(quiet, |job| *job == 4), None);
+        assert_eq!((queue.len(), queue.ahead_of(quiet)), (2, 1));
+        queue.push(quiet, 5);
+        assert_eq!(drain(&mut queue), [2, 5, 3]);
+        assert_eq!((queue.len(), queue.by_length.len(), queue.groups.len()), (0, 0, 0));
     }
 
     #[test]
