@@ -11,6 +11,7 @@ mod log;
 mod log_writer;
 mod metrics;
 mod process;
+mod register;
 mod trace;
 
 pub use exposition::Exposition;

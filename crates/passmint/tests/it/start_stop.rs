@@ -151,8 +151,11 @@ fn readiness_goes_off_first() {
     let mut server = Server::start();
     let address = server.public;
     server.signal("TERM");
-    std::thread::sleep(Duration::from_millis(150));
-    let answer = get("/readyz").try_send(address).unwrap();
+    let mut answer = get("/readyz").try_send(address).unwrap();
+    while answer.status == 200 {
+        std::thread::sleep(Duration::from_millis(10));
+        answer = get("/readyz").try_send(address).unwrap();
+    }
     answer.is_json(503, r#"{"status":"not ready","because":"draining"}"#);
     assert_eq!(answer.header("connection"), Some("close"));
     assert_eq!(get("/healthz").try_send(address).unwrap().status, 200);
