@@ -184,7 +184,9 @@ async fn jobs_whose_clients_went_away_are_in_nobodys_way() {
         while pool.shared.state.lock().own.running == 0 || pool.state().queued < 12 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        gone.iter().for_each(|turn| turn.client_gone.cancel());
+        for turn in &gone {
+            turn.client_gone.cancel();
+        }
         while pool.state().queued > 0 {
             tokio::task::yield_now().await;
         }
