@@ -62,6 +62,7 @@ pub async fn open(config: Config, clock: Arc<dyn Clock>, opening: Opening) -> Re
     let longest = store.keep_lifetimes(lifetimes(&config)).await?;
     let clock_guard =
         ClockGuard::resume(store.last_wall_clock().await?, clock.now(), clock.steady());
+    metrics.clock_trusted(clock_guard.may_destroy());
     if !clock_guard.may_destroy() {
         tracing::error!(
             "the clock is behind what it was when a server last ran: nothing is ended, deleted or \

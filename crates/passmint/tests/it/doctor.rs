@@ -105,7 +105,7 @@ fn other_settings_than_those_that_count_and_a_failed_reload_are_told() {
         found["value"].as_str().unwrap().to_owned()
     };
     let last_reload = || {
-        let metrics = get("/metrics").try_send(server.admin).unwrap().body;
+        let metrics = server.metrics();
         let line = metrics.lines().find(|line| line.starts_with("passmint_settings_last_reload"));
         line.unwrap().to_owned()
     };
@@ -188,7 +188,7 @@ fn an_expired_certificate_is_told_by_log_metric_and_doctor_and_a_new_one_counts(
     std::fs::write(folder.join("passmint.toml"), settings).unwrap();
     let server = Server::start_on(&folder, &[]);
     let left = || {
-        let metrics = get("/metrics").try_send(server.admin).unwrap().body;
+        let metrics = server.metrics();
         let name = "passmint_tls_certificate_expiry_timestamp_seconds ";
         let until: i64 =
             metrics.lines().find_map(|line| line.strip_prefix(name)).unwrap().parse().unwrap();

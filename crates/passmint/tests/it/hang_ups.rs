@@ -10,7 +10,7 @@ use http_body_util::Full;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
 
-use crate::harness::{PASSWORD, Server, get, post};
+use crate::harness::{PASSWORD, Server, post};
 
 /// Of `victim`: as expensive as Django's, so that a refusal is answered later than a success.
 const IMPORTED: &str = r#"{"username":"victim","password_hash":"pbkdf2_sha256$400000$seasalt$mQnueSakb748zqBAC1tmWVZsZbi2zPGZarEzTGdfmso="}"#;
@@ -103,7 +103,7 @@ fn go_away(
 
 /// The sum of a counter over the series that contain `labels`.
 fn counted(server: &Server, name: &str, labels: &str) -> u64 {
-    let metrics = get("/metrics").try_send(server.admin).unwrap().body;
+    let metrics = server.metrics();
     let of_name = metrics.lines().filter(|line| line.starts_with(name) && line.contains(labels));
     of_name.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
 }

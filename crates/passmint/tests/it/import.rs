@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{Server, get};
+use crate::harness::Server;
 
 /// The password `correct horse`, as Django writes it down.
 const HASH: &str = "pbkdf2_sha256$1000$seasalt$mQnueSakb748zqBAC1tmWVZsZbi2zPGZarEzTGdfmso=";
@@ -137,7 +137,7 @@ fn ten_thousand_equal_hashes_are_measured_once() {
     let (code, said) = import(&server, &[], &lines);
     assert_eq!(code, Some(0), "{said}");
     let hashes = || {
-        let metrics = get("/metrics").try_send(server.admin).unwrap().body;
+        let metrics = server.metrics();
         let count = metrics
             .lines()
             .find_map(|line| line.strip_prefix("passmint_hash_duration_seconds_count "));

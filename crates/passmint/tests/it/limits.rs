@@ -107,7 +107,7 @@ fn a_client_that_takes_no_answers_is_cut() {
         }
     };
     assert!(cut, "still there after {:?}", started.elapsed());
-    let metrics = get("/metrics").try_send(server.admin).unwrap().body;
+    let metrics = server.metrics();
     assert!(metrics.contains(r#"passmint_connections_cut_total{outcome="write"} 1"#), "{metrics}");
 }
 
@@ -164,7 +164,7 @@ fn a_connection_of_http_2_that_takes_no_answers_gets_few_and_is_cut() {
         assert!(answered >= 2, "{answered} short answers");
     });
     is_about(started.elapsed(), 1.0);
-    let metrics = get("/metrics").try_send(server.admin).unwrap().body;
+    let metrics = server.metrics();
     let answered = r#"passmint_http_request_duration_seconds_count{route="sessions"}"#;
     let line = metrics.lines().find(|line| line.starts_with(answered)).unwrap();
     let answered: u32 = line.rsplit(' ').next().unwrap().parse().unwrap();

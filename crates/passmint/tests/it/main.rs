@@ -23,6 +23,7 @@ mod forward_auth;
 mod hang_ups;
 mod hangs;
 mod harness;
+mod http;
 mod import;
 mod keys;
 mod limits;

@@ -72,7 +72,7 @@ fn ended_tokens_are_refused_in_the_first_moments_of_a_start_with_many_revocation
     server.me(&ended.token).is_unauthorized(REVOKED);
     assert_eq!(server.me(&alive.token).status, 200);
     let all = || {
-        let metrics = crate::harness::get("/metrics").try_send(server.admin).unwrap().body;
+        let metrics = server.metrics();
         metrics.contains("\npassmint_revocations 300001\n")
     };
     for _ in 0..600 {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{Answer, PASSWORD, Request, Server, get, post};
+use crate::harness::{Answer, PASSWORD, Request, Server, post};
 
 const THROTTLED: [(&str, &str); 2] =
     [("THROTTLE__ENABLED", "true"), ("SERVER__TRUSTED_PROXIES", "127.0.0.1")];
@@ -244,7 +244,7 @@ fn a_repeated_login_needs_no_hash_until_the_password_or_the_user_changes() {
     let server = Server::start_with(&[("LOGIN__REPEAT_WINDOW", "10m")]);
     server.add_user("asha");
     let repeats = || {
-        let metrics = get("/metrics").try_send(server.admin).unwrap().body;
+        let metrics = server.metrics();
         let line = metrics.lines().find_map(|l| l.strip_prefix("passmint_repeat_logins_total "));
         line.unwrap().parse::<u32>().unwrap()
     };
