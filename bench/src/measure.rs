@@ -16,7 +16,7 @@ use crate::bare_writer::BareWriter;
 use crate::http;
 use crate::load::{self, Outcome, Window};
 use crate::report::{Measured, Pair, as_f64};
-use crate::script::{Chains, Collecting, RefreshChain, Round, Script, TOKEN_KEY};
+use crate::script::{Chains, Collecting, RefreshChain, Round, Script, access_token};
 use crate::seed;
 use crate::server::{Installation, Server};
 
@@ -73,8 +73,7 @@ impl Site<'_> {
     pub(crate) fn start_with_revocations(&self, count: u32) -> Result<Measured> {
         let server = self.installation.start()?;
         let body = log_in(&server, 0)?;
-        let token = http::scan_string(&body, TOKEN_KEY).context("a login without a token")?;
-        let jwt = format!("JWT {}", std::str::from_utf8(token)?);
+        let jwt = format!("JWT {}", access_token(&body)?);
         let logout = http::post_json_with(LOGOUT_PATH, &format!("Authorization: {jwt}\r\n"), "");
         let (status, _) = http::exchange(server.address(), &logout)?;
         ensure!(status == 204, "the logout answered {status}");
@@ -166,9 +165,8 @@ impl Site<'_> {
         let mut rounds = Vec::with_capacity(CONNECTIONS);
         for number in 0..CONNECTIONS {
             let body = log_in(&server, number)?;
-            let token = http::scan_string(&body, TOKEN_KEY).context("a login without a token")?;
-            let token = std::str::from_utf8(token)?;
-            let request = http::get(FORWARD_AUTH, Some(&format!("JWT {token}")));
+            let jwt = format!("JWT {}", access_token(&body)?);
+            let request = http::get(FORWARD_AUTH, Some(&jwt));
             rounds.push(Round::new(vec![request]));
         }
         self.beside_bare_axum(server, rounds)

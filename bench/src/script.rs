@@ -8,11 +8,17 @@ use anyhow::{Context, Result, ensure};
 use crate::http;
 
 /// How an answer names the access token, in the compact JSON of the contract.
-pub(crate) const TOKEN_KEY: &[u8] = br#""token":""#;
+const TOKEN_KEY: &[u8] = br#""token":""#;
 /// How a body names its refresh token, in the compact JSON of the contract.
 const REFRESH_KEY: &[u8] = br#""refresh_token":""#;
 /// Where refresh tokens are exchanged.
 const REFRESH_PATH: &str = "/api/v1/token-refresh/";
+
+/// The access token in the answer to a login or a refresh.
+pub(crate) fn access_token(body: &[u8]) -> Result<&str> {
+    let token = http::scan_string(body, TOKEN_KEY).context("an answer without a token")?;
+    std::str::from_utf8(token).context("a token that is no text")
+}
 
 /// One connection's part of the conversation.
 pub(crate) trait Script {
@@ -152,8 +158,7 @@ impl Script for Collecting {
 
     fn answered(&mut self, body: &[u8]) -> Result<()> {
         if !self.is_full() {
-            let token = http::scan_string(body, TOKEN_KEY).context("an answer without a token")?;
-            let token = std::str::from_utf8(token).context("a token that is not text")?;
+            let token = access_token(body)?;
             self.requests.push(http::get(self.path, Some(&format!("JWT {token}"))));
         }
         self.chains.answered(body)

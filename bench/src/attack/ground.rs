@@ -13,7 +13,7 @@ use super::client::Client;
 use crate::bare::FORWARD_AUTH;
 use crate::http;
 use crate::measure::{LOGIN_PATH, PASSWORD};
-use crate::script::{Script, TOKEN_KEY};
+use crate::script::{Script, access_token};
 use crate::seed;
 use crate::server::{Installation, Server, Setting};
 
@@ -164,12 +164,6 @@ pub(crate) fn granted(client: &mut Client, request: &[u8]) -> Result<Vec<u8>> {
     let text = String::from_utf8_lossy(&reply.body);
     ensure!(reply.status == 200, "status {} instead of 200: {text}", reply.status);
     Ok(reply.body)
-}
-
-/// The access token in the answer to a login.
-pub(crate) fn access_token(body: &[u8]) -> Result<&str> {
-    let token = http::scan_string(body, TOKEN_KEY).context("a login without a token")?;
-    std::str::from_utf8(token).context("a token that is no text")
 }
 
 /// Verifications of the tokens in those answers to logins.

@@ -2,6 +2,7 @@
 //! of the file can log in afterwards or was named as refused.
 
 use std::fmt::Write as _;
+use std::ops::Range;
 use std::thread;
 use std::time::Instant;
 
@@ -19,8 +20,8 @@ use crate::server::Server;
 
 /// Users who log in once while others are imported.
 const NATIVES: u32 = 4_000;
-/// Users of the file, after the natives by number.
-const IMPORTED: u32 = 10_000;
+/// Users of the file, by number.
+const IMPORTED: Range<u32> = NATIVES..NATIVES + 10_000;
 /// So many of them have one hash that no server can check.
 const REFUSED_EVERY: u32 = 500;
 /// Logins a second.
@@ -74,7 +75,7 @@ pub(crate) fn take(site: &Site<'_>) -> Result<Vec<Row>> {
     let refused = refused(&said)?;
     let each = usize::try_from(site.scale.imported_each)?;
     let begin = Instant::now();
-    let lost = ground::in_parts(NATIVES..NATIVES + IMPORTED, |users| {
+    let lost = ground::in_parts(IMPORTED, |users| {
         let mut client = Client::connect(server.address())?;
         let mut request = LoginRequest::with_password(PASSWORD);
         let mut lost = Vec::new();
@@ -116,7 +117,7 @@ fn is_refused(user: u32) -> bool {
 /// The file, a line for each user.
 fn dump() -> String {
     let mut text = String::new();
-    for (user, hash) in (NATIVES..NATIVES + IMPORTED).zip(HASHES.iter().cycle()) {
+    for (user, hash) in IMPORTED.zip(HASHES.iter().cycle()) {
         let hash = if is_refused(user) { UNKNOWN_HASH } else { hash };
         let name = ground::name(user);
         // Writing to a string cannot fail.
@@ -129,8 +130,9 @@ fn dump() -> String {
 fn refused(said: &str) -> Result<Vec<String>> {
     let line =
         |line: &str| -> Option<u32> { line.strip_prefix("line ")?.split_once(':')?.0.parse().ok() };
-    let users: Vec<_> = said.lines().filter_map(line).map(|line| NATIVES + line - 1).collect();
-    let expected: Vec<_> = (NATIVES..NATIVES + IMPORTED).filter(|user| is_refused(*user)).collect();
+    let users: Vec<_> =
+        said.lines().filter_map(line).map(|line| IMPORTED.start + line - 1).collect();
+    let expected: Vec<_> = IMPORTED.filter(|user| is_refused(*user)).collect();
     ensure!(users == expected, "the import refused others than those it had to: {said}");
     Ok(users.into_iter().map(ground::name).collect())
 }

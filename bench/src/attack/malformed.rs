@@ -16,7 +16,7 @@ use crate::http;
 use crate::load::{self, Window};
 use crate::measure::mebibytes;
 use crate::report::{Bound, Fault, Row, as_f64};
-use crate::script::Round;
+use crate::script::{Round, access_token};
 use crate::server::Server;
 
 /// The same requests in every run.
@@ -103,7 +103,7 @@ pub(crate) fn take(site: &Site<'_>) -> Result<Vec<Row>> {
     let login = logins.first().context("nobody logged in")?;
     let refresh = http::scan_string(login, br#""refresh_token":""#).context("no refresh token")?;
     let tokens = Tokens {
-        access: ground::access_token(login)?.to_owned(),
+        access: access_token(login)?.to_owned(),
         refresh: std::str::from_utf8(refresh)?.to_owned(),
     };
     ordinary(&server, &ground::verifications(&logins)?)?;
