@@ -414,10 +414,9 @@ impl Shared {
     }
 }
 
-/// How long a job may wait in the queue, where `longest` is the most: a burst, and callers who come again only
-/// when they have been answered, may wait as long as that. Once the queue has been full, everybody would
-/// until that is over, and no more of them would be served; so it is kept a quarter as long until it is
-/// empty, but never so short that a thread finds it empty.
+/// How long a job may wait in the queue. A burst may wait for `longest`. In a load that has filled the queue
+/// every job would wait that long, and the threads would serve no more of them; so the queue is kept a
+/// quarter as long until it is empty, but long enough that no thread finds it empty.
 fn longest_in_queue(longest: Duration, has_been_full: bool, hash_time: Duration) -> Duration {
     if has_been_full { (longest / 4).max(2 * hash_time).min(longest) } else { longest }
 }

@@ -155,8 +155,8 @@ fn django(
     })
 }
 
-/// A flag of a Django user, if the model has it. What is neither true nor false is no guess of ours: a user
-/// who was locked out must not get in.
+/// A flag of a Django user, if the model has it. Anything but true and false is refused: taken for true, an
+/// `is_active` of 0 would let a locked-out user in.
 fn flag(fields: &Map<String, Value>, name: &str) -> Result<Option<bool>, String> {
     match fields.get(name) {
         None => Ok(None),
