@@ -436,5 +436,4 @@ fn a_clock_that_is_set_and_set_back() {
     server.start_again();
     assert!(metric(&server, "passmint_clock_trusted 0"));
     assert!(server.log().contains("the clock is behind what it was when a server last ran"));
-    server.me(&ended.token).is_unauthorized("Token has been revoked.");
 }
