@@ -65,8 +65,8 @@ pub async fn open(config: Config, clock: Arc<dyn Clock>, opening: Opening) -> Re
     metrics.clock_trusted(clock_guard.may_destroy());
     if !clock_guard.may_destroy() {
         tracing::error!(
-            "the clock is behind what it was when a server last ran: nothing is ended, deleted or \
-             dropped by age until it is right, or has been steady for an hour"
+            "the clock is behind what it was when a server last ran, or still wrong: nothing is ended, \
+             deleted or dropped by age until it is right, or has been steady for an hour"
         );
     }
     if let Some(until) = store.swept_until().await? {

@@ -86,9 +86,7 @@ impl Server {
         maintenance.abort();
         self.services.parts.keep_throttles().await;
         self.services.parts.note_folded_refusals();
-        if let Err(error) = self.services.parts.store.keep_running_time().await {
-            tracing::warn!(%error, "the running time could not be kept");
-        }
+        self.services.parts.keep_clocks_or_warn().await;
         Ok(())
     }
 

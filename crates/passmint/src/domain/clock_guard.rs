@@ -11,6 +11,9 @@ use super::time::{Timestamp, micros};
 const JUMP: Duration = Duration::from_mins(1);
 /// After a jump the clocks must agree for so long.
 const CONFIRMED_AFTER: Duration = Duration::from_hours(1);
+/// A difference is followed by this part of the time that passes: twice what `adjtimex(2)` lets a clock be
+/// slewed by. A clock that runs away faster has jumped, in whatever steps.
+const FOLLOWED: i64 = 1000;
 
 /// What the wall clock did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +24,15 @@ pub enum ClockEvent {
     BackInStep,
     /// It has been steady for an hour since its jump, which is believed now.
     Confirmed,
+}
+
+/// The wall clock when a server last ran.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LastWallClock {
+    /// What it said.
+    pub said: Timestamp,
+    /// What it would have said without a jump that was not believed yet.
+    pub trusted: Timestamp,
 }
 
 /// After a jump.
@@ -35,36 +47,51 @@ struct Halt {
 /// The guard. Times in microseconds.
 #[derive(Debug)]
 pub struct ClockGuard {
-    /// Wall clock less steady clock, when last looked at.
+    /// Wall clock less steady clock; follows slowly.
     offset: i64,
+    /// The steady clock, when last looked at.
+    looked_at: Timestamp,
     halt: Option<Halt>,
 }
 
 impl ClockGuard {
-    /// Starts with what the wall clock said when a server last ran, if it is known: a clock that is
-    /// behind that was set back meanwhile.
-    pub fn resume(last_wall: Option<Timestamp>, wall: Timestamp, steady: Timestamp) -> Self {
-        let behind = last_wall.map_or(Duration::ZERO, |last| last.since(wall));
+    /// Starts with the wall clock as it was when a server last ran, if that is known. A clock that is behind
+    /// what was trusted was set back meanwhile; one that is ahead of a jump that was not believed still has it.
+    pub fn resume(last: Option<LastWallClock>, wall: Timestamp, steady: Timestamp) -> Self {
         let offset = wall.micros() - steady.micros();
-        let halt = (behind > JUMP)
-            .then(|| Halt { before: offset + micros(behind), until: steady.plus(CONFIRMED_AFTER) });
-        Self { offset, halt }
+        let off = last.map_or(0, |LastWallClock { said, trusted }| {
+            let (behind, ahead) = (trusted.since(wall), said.since(trusted));
+            if behind > JUMP {
+                micros(behind)
+            } else if ahead > JUMP && said.since(wall) <= JUMP {
+                -micros(ahead)
+            } else {
+                0
+            }
+        });
+        let halt =
+            (off != 0).then(|| Halt { before: offset + off, until: steady.plus(CONFIRMED_AFTER) });
+        Self { offset, looked_at: steady, halt }
     }
 
     /// Looks at both clocks, once a second or so.
     pub fn look(&mut self, wall: Timestamp, steady: Timestamp) -> Option<ClockEvent> {
         let offset = wall.micros() - steady.micros();
-        let last = std::mem::replace(&mut self.offset, offset);
+        let passed = micros(steady.since(self.looked_at));
+        self.looked_at = steady;
+        let difference = offset - self.offset;
         let near = |a: i64, b: i64| (a - b).unsigned_abs() <= micros(JUMP).unsigned_abs();
-        if !near(offset, last) {
-            let before = self.halt.map_or(last, |halt| halt.before);
+        if !near(offset, self.offset) {
+            let before = self.halt.map_or(self.offset, |halt| halt.before);
+            self.offset = offset;
             if near(offset, before) {
                 self.halt = None;
                 return Some(ClockEvent::BackInStep);
             }
             self.halt = Some(Halt { before, until: steady.plus(CONFIRMED_AFTER) });
-            return Some(ClockEvent::Jumped((offset - last) / 1_000_000));
+            return Some(ClockEvent::Jumped(difference / 1_000_000));
         }
+        self.offset += difference.clamp(-passed / FOLLOWED, passed / FOLLOWED);
         if self.halt.is_some_and(|halt| steady >= halt.until) {
             self.halt = None;
             return Some(ClockEvent::Confirmed);
@@ -75,6 +102,11 @@ impl ClockGuard {
     /// Whether what goes by age may go now.
     pub fn may_destroy(&self) -> bool {
         self.halt.is_none()
+    }
+
+    /// By how much the wall clock would say more without a jump that is not believed yet, in microseconds.
+    pub fn correction(&self) -> i64 {
+        self.halt.map_or(0, |halt| halt.before - self.offset)
     }
 }
 
@@ -91,7 +123,7 @@ mod tests {
         let mut guard = ClockGuard::resume(None, at(0), at(0));
         assert_eq!(guard.look(at(1), at(1)), None);
         assert_eq!(guard.look(at(52), at(2)), None, "a correction");
-        assert_eq!(guard.look(at(9053), at(3)), Some(ClockEvent::Jumped(9000)));
+        assert_eq!(guard.look(at(9053), at(3)), Some(ClockEvent::Jumped(9049)));
         assert!(!guard.may_destroy());
         assert_eq!(guard.look(at(9054), at(4)), None);
         assert_eq!(guard.look(at(60), at(5)), Some(ClockEvent::BackInStep));
@@ -105,9 +137,66 @@ mod tests {
 
     #[test]
     fn a_clock_that_was_set_back_while_no_server_ran_halts_too() {
-        assert!(ClockGuard::resume(Some(at(0)), at(100_000), at(0)).may_destroy(), "a pause");
-        let mut guard = ClockGuard::resume(Some(at(0)), at(-500), at(0));
+        let last = Some(LastWallClock { said: at(0), trusted: at(0) });
+        assert!(ClockGuard::resume(None, at(-500), at(0)).may_destroy(), "the first start");
+        assert!(ClockGuard::resume(last, at(100_000), at(0)).may_destroy(), "a pause");
+        let mut guard = ClockGuard::resume(last, at(-500), at(0));
         assert!(!guard.may_destroy());
         assert_eq!(guard.look(at(1), at(1)), Some(ClockEvent::BackInStep));
+        assert!(guard.may_destroy());
+    }
+
+    /// The wall clock as a server keeps it that stops now.
+    fn stop(guard: &ClockGuard, wall: Timestamp) -> Option<LastWallClock> {
+        let trusted = Timestamp::from_micros(wall.micros() + guard.correction());
+        Some(LastWallClock { said: wall, trusted })
+    }
+
+    #[test]
+    fn a_restart_while_the_clock_is_wrong_does_not_make_it_right() {
+        let mut guard = ClockGuard::resume(None, at(0), at(0));
+        assert_eq!(stop(&guard, at(0)), Some(LastWallClock { said: at(0), trusted: at(0) }));
+        assert_eq!(guard.look(at(9000), at(1)), Some(ClockEvent::Jumped(8999)));
+        assert_eq!(stop(&guard, at(9000)), Some(LastWallClock { said: at(9000), trusted: at(1) }));
+
+        // Ahead: started again ten seconds later, twice, and then set right.
+        let ahead = stop(&guard, at(9000));
+        let again = ClockGuard::resume(ahead, at(9010), at(11));
+        assert!(!again.may_destroy());
+        let mut again = ClockGuard::resume(stop(&again, at(9010)), at(9020), at(21));
+        assert!(!again.may_destroy());
+        assert_eq!(again.look(at(22), at(22)), Some(ClockEvent::BackInStep));
+        assert!(again.may_destroy());
+        assert!(ClockGuard::resume(ahead, at(11), at(11)).may_destroy(), "set right meanwhile");
+
+        // Behind: the same.
+        let mut guard = ClockGuard::resume(None, at(0), at(0));
+        assert_eq!(guard.look(at(-9000), at(1)), Some(ClockEvent::Jumped(-9001)));
+        let behind = stop(&guard, at(-9000));
+        let mut again = ClockGuard::resume(behind, at(-8990), at(11));
+        assert!(!again.may_destroy());
+        assert_eq!(again.look(at(11), at(12)), Some(ClockEvent::BackInStep));
+        assert!(ClockGuard::resume(behind, at(11), at(11)).may_destroy(), "set right meanwhile");
+
+        // Believed after an hour: from then on it is what counts.
+        let mut guard = ClockGuard::resume(ahead, at(9010), at(11));
+        assert_eq!(guard.look(at(12_611), at(3611)), Some(ClockEvent::Confirmed));
+        assert!(ClockGuard::resume(stop(&guard, at(12_611)), at(12_612), at(0)).may_destroy());
+    }
+
+    #[test]
+    fn a_clock_that_runs_away_in_small_steps_has_jumped() {
+        // Half a second too much each second, for ten minutes.
+        let mut guard = ClockGuard::resume(None, at(0), at(0));
+        let looks = (1..=600).filter_map(|second| guard.look(at(second + second / 2), at(second)));
+        assert_eq!(looks.collect::<Vec<_>>(), vec![ClockEvent::Jumped(60); 4]);
+        assert!(!guard.may_destroy());
+        // As fast as the kernel slews a clock, for a month.
+        let mut guard = ClockGuard::resume(None, at(0), at(0));
+        for second in 1..=2_592_000_i64 {
+            let wall = Timestamp::from_micros(at(second).micros() + second * 500);
+            assert_eq!(guard.look(wall, at(second)), None);
+        }
+        assert!(guard.may_destroy());
     }
 }

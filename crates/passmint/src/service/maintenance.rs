@@ -15,7 +15,7 @@ use super::{Failure, Parts};
 use crate::domain::clock_guard::ClockEvent;
 use crate::domain::session::SessionId;
 use crate::domain::user::UserId;
-use crate::store::SweepSessions;
+use crate::store::{StoreError, SweepSessions};
 
 /// How often keys, sessions, revocations and records are looked at.
 const ROUND: Duration = Duration::from_secs(30);
@@ -48,7 +48,7 @@ impl Maintenance {
 
     /// Does at once what goes by the clock: for a demo whose clock has been turned.
     pub async fn catch_up(&self) {
-        self.parts.watch_clock();
+        self.parts.watch_clock().await;
         round("keys", look_after(&self.keys)).await;
         round("revocations", sweep_revocations(&self.parts)).await;
         round("sessions", sweep_sessions(&self.parts, None)).await;
@@ -59,7 +59,9 @@ impl Maintenance {
     pub async fn run(&self) {
         let mut loops = JoinSet::new();
         let parts = || Arc::clone(&self.parts);
-        loops.spawn(every("clock", SECOND, parts(), |parts| async move { parts.watch_clock() }));
+        loops.spawn(every("clock", SECOND, parts(), |parts| async move {
+            parts.watch_clock().await;
+        }));
         let store = (parts(), Arc::new(AtomicBool::new(true)));
         loops.spawn(every("store", SECOND, store, |(parts, available)| async move {
             parts.watch_store(&available).await;
@@ -68,9 +70,7 @@ impl Maintenance {
             parts.keep_throttles().await;
         }));
         loops.spawn(every("heartbeat", HEARTBEAT, parts(), |parts| async move {
-            if let Err(error) = parts.store.keep_running_time().await {
-                tracing::warn!(%error, "the running time could not be kept");
-            }
+            parts.keep_clocks_or_warn().await;
         }));
         loops.spawn(every("refusals", MINUTE, parts(), |parts| async move {
             parts.note_folded_refusals();
@@ -145,12 +145,25 @@ impl Parts {
 
     /// The same with a write that is awaited.
     pub(crate) async fn check_store(&self) -> Result<(), Failure> {
-        self.store.keep_running_time().await?;
+        self.keep_clocks().await?;
         self.ping().await
     }
 
+    /// Makes durable what the clocks say, and whether the wall clock is believed.
+    async fn keep_clocks(&self) -> Result<(), StoreError> {
+        let correction = self.clock_guard.lock().correction();
+        self.store.keep_clocks(correction).await
+    }
+
+    /// The same, where nothing depends on it.
+    pub async fn keep_clocks_or_warn(&self) {
+        if let Err(error) = self.keep_clocks().await {
+            tracing::warn!(%error, "what the clocks say could not be kept");
+        }
+    }
+
     /// Compares the clocks; a jump stops all destruction by age for a while.
-    fn watch_clock(&self) {
+    async fn watch_clock(&self) {
         let (event, trusted) = {
             let mut guard = self.clock_guard.lock();
             (guard.look(self.clock.now(), self.clock.steady()), guard.may_destroy())
@@ -174,6 +187,10 @@ impl Parts {
                     "the clock has been steady for an hour since it was set: it is believed"
                 );
             }
+        }
+        if event.is_some() {
+            // A server that is started while the clock is wrong must know.
+            self.keep_clocks_or_warn().await;
         }
     }
 }

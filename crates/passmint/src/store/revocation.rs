@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::StoreError;
+use crate::domain::clock_guard::LastWallClock;
 use crate::domain::revocation::RevocationEntry;
 use crate::domain::session::SessionId;
 use crate::domain::time::Timestamp;
@@ -54,16 +55,17 @@ pub trait RevocationStore: Send + Sync {
     /// Running time now, in microseconds (`domain::moment`).
     fn running_time(&self) -> i64;
 
-    /// Makes the running time counted so far durable, with the wall clock.
-    async fn keep_running_time(&self) -> Result<(), StoreError>;
+    /// Makes the running time counted so far durable, with the wall clock and what that would say with
+    /// `correction` (microseconds).
+    async fn keep_clocks(&self, correction: i64) -> Result<(), StoreError>;
 
     /// The latest that the wall clock said when entries were swept; `None`: none ever were. Tokens that
     /// had expired by then may be unexpired again under a clock that was set back, and nothing in the
     /// table says that they are ended.
     async fn swept_until(&self) -> Result<Option<Timestamp>, StoreError>;
 
-    /// What the wall clock said when the running time was last kept; `None` before the first time.
-    async fn last_wall_clock(&self) -> Result<Option<Timestamp>, StoreError>;
+    /// The wall clock as it was last kept; `None` before the first time.
+    async fn last_wall_clock(&self) -> Result<Option<LastWallClock>, StoreError>;
 
     /// Answers when the database can be read, and its last write was committed: for readiness.
     async fn ping(&self) -> Result<(), StoreError>;

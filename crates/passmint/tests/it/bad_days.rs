@@ -419,6 +419,13 @@ fn a_clock_that_is_set_and_set_back() {
     server.me(&alive.token).is_unauthorized("Signature has expired.");
     assert_eq!(server.me(&server.login("asha").token).status, 200);
     server.must(&["session", "list", "asha"]);
+    // Whoever starts it again does not make the wrong time the right one.
+    for _ in 0..2 {
+        server.kill();
+        server.start_again();
+        assert!(metric(&server, "passmint_clock_trusted 0"));
+        assert!(server.log().contains("or still wrong"), "{}", server.log());
+    }
 
     clock.set("+0");
     wait_until("the log", || server.log().contains("the clock is where it was before"));
@@ -436,4 +443,7 @@ fn a_clock_that_is_set_and_set_back() {
     server.start_again();
     assert!(metric(&server, "passmint_clock_trusted 0"));
     assert!(server.log().contains("the clock is behind what it was when a server last ran"));
+    server.stop();
+    server.start_again();
+    assert!(metric(&server, "passmint_clock_trusted 0"), "it is behind still");
 }

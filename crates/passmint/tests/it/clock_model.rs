@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use passmint::domain::clock_guard::ClockGuard;
+use passmint::domain::clock_guard::{ClockGuard, LastWallClock};
 use passmint::domain::moment::Moment;
 use passmint::domain::revocation::{dated, moves_mark};
 use passmint::domain::session::{Anchor, Session, SessionId, SessionPolicy};
@@ -76,7 +76,7 @@ struct World {
     issued_until: i64,
     lifetime: i64,
     longest: i64,
-    last_wall: i64,
+    last_wall: LastWallClock,
     logins: Vec<Login>,
     tokens: Vec<Token>,
     endings: Vec<Ending>,
@@ -99,7 +99,7 @@ impl World {
             issued_until: 0,
             lifetime: HOUR,
             longest: HOUR,
-            last_wall: EPOCH,
+            last_wall: LastWallClock { said: start, trusted: start },
             logins: Vec::new(),
             tokens: Vec::new(),
             endings: Vec::new(),
@@ -182,7 +182,9 @@ impl World {
 
     fn maintain(&mut self) {
         self.guard.look(self.wall(), self.steady());
-        self.last_wall = self.wall().micros();
+        let said = self.wall();
+        let trusted = Timestamp::from_micros(said.micros() + self.guard.correction());
+        self.last_wall = LastWallClock { said, trusted };
         if !self.guard.may_destroy() {
             return;
         }
@@ -215,8 +217,7 @@ impl World {
         self.base = self.now().running;
         self.truth += down_for;
         self.started = self.truth;
-        let last = Some(Timestamp::from_micros(self.last_wall));
-        self.guard = ClockGuard::resume(last, self.wall(), self.steady());
+        self.guard = ClockGuard::resume(Some(self.last_wall), self.wall(), self.steady());
     }
 
     fn set_lifetime(&mut self, lifetime: i64) {

@@ -6,8 +6,9 @@ use async_trait::async_trait;
 use rusqlite::types::Type;
 use rusqlite::{Row, params};
 
-use super::writer::{Write, number, raise_number};
+use super::writer::{Write, number, raise_number, set_number};
 use super::{SqliteStore, row};
+use crate::domain::clock_guard::LastWallClock;
 use crate::domain::moment::Moment;
 use crate::domain::revocation::{Revocation, RevocationEntry};
 use crate::domain::session::SessionId;
@@ -120,17 +121,13 @@ impl RevocationStore for SqliteStore {
         self.running_time.now(&*self.clock)
     }
 
-    async fn keep_running_time(&self) -> Result<(), StoreError> {
+    async fn keep_clocks(&self, correction: i64) -> Result<(), StoreError> {
         self.writer
-            .write(|write| {
+            .write(move |write| {
                 raise_number(write.db, "running_time", write.running_time)?;
-                write
-                    .db
-                    .prepare_cached(
-                        "INSERT OR REPLACE INTO meta (name, value) VALUES ('wall_clock', ?1)",
-                    )?
-                    .execute([write.now.micros()])
-                    .map(drop)
+                let said = write.now.micros();
+                set_number(write.db, "wall_clock", said)?;
+                set_number(write.db, "trusted_wall_clock", said.saturating_add(correction))
             })
             .await
     }
@@ -140,9 +137,15 @@ impl RevocationStore for SqliteStore {
         Ok(until.map(Timestamp::from_micros))
     }
 
-    async fn last_wall_clock(&self) -> Result<Option<Timestamp>, StoreError> {
-        let wall = self.readers.read(|db| number(db, "wall_clock")).await?;
-        Ok(wall.map(Timestamp::from_micros))
+    async fn last_wall_clock(&self) -> Result<Option<LastWallClock>, StoreError> {
+        let numbers = |db: &_| {
+            Ok::<_, rusqlite::Error>((number(db, "wall_clock")?, number(db, "trusted_wall_clock")?))
+        };
+        let (said, trusted) = self.readers.read(numbers).await?;
+        Ok(said.map(|said| {
+            let [said, trusted] = [said, trusted.unwrap_or(said)].map(Timestamp::from_micros);
+            LastWallClock { said, trusted }
+        }))
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -78,6 +78,13 @@ pub(super) fn raise_number(
     .query_row((name, value), |row| row.get(0))
 }
 
+/// Sets a number in `meta`.
+pub(super) fn set_number(db: &Connection, name: &str, value: i64) -> Result<(), rusqlite::Error> {
+    db.prepare_cached("INSERT OR REPLACE INTO meta (name, value) VALUES (?1, ?2)")?
+        .execute((name, value))
+        .map(drop)
+}
+
 /// What a job finds on the writer's thread.
 pub(super) struct Write<'a> {
     /// The connection, inside the batch's transaction.
