@@ -147,23 +147,23 @@ mod tests {
     }
 
     /// The wall clock as a server keeps it that stops now.
-    fn stop(guard: &ClockGuard, wall: Timestamp) -> Option<LastWallClock> {
+    fn stop(guard: &ClockGuard, wall: Timestamp) -> LastWallClock {
         let trusted = Timestamp::from_micros(wall.micros() + guard.correction());
-        Some(LastWallClock { said: wall, trusted })
+        LastWallClock { said: wall, trusted }
     }
 
     #[test]
     fn a_restart_while_the_clock_is_wrong_does_not_make_it_right() {
         let mut guard = ClockGuard::resume(None, at(0), at(0));
-        assert_eq!(stop(&guard, at(0)), Some(LastWallClock { said: at(0), trusted: at(0) }));
+        assert_eq!(stop(&guard, at(0)), LastWallClock { said: at(0), trusted: at(0) });
         assert_eq!(guard.look(at(9000), at(1)), Some(ClockEvent::Jumped(8999)));
-        assert_eq!(stop(&guard, at(9000)), Some(LastWallClock { said: at(9000), trusted: at(1) }));
+        assert_eq!(stop(&guard, at(9000)), LastWallClock { said: at(9000), trusted: at(1) });
 
         // Ahead: started again ten seconds later, twice, and then set right.
-        let ahead = stop(&guard, at(9000));
+        let ahead = Some(stop(&guard, at(9000)));
         let again = ClockGuard::resume(ahead, at(9010), at(11));
         assert!(!again.may_destroy());
-        let mut again = ClockGuard::resume(stop(&again, at(9010)), at(9020), at(21));
+        let mut again = ClockGuard::resume(Some(stop(&again, at(9010))), at(9020), at(21));
         assert!(!again.may_destroy());
         assert_eq!(again.look(at(22), at(22)), Some(ClockEvent::BackInStep));
         assert!(again.may_destroy());
@@ -172,7 +172,7 @@ mod tests {
         // Behind: the same.
         let mut guard = ClockGuard::resume(None, at(0), at(0));
         assert_eq!(guard.look(at(-9000), at(1)), Some(ClockEvent::Jumped(-9001)));
-        let behind = stop(&guard, at(-9000));
+        let behind = Some(stop(&guard, at(-9000)));
         let mut again = ClockGuard::resume(behind, at(-8990), at(11));
         assert!(!again.may_destroy());
         assert_eq!(again.look(at(11), at(12)), Some(ClockEvent::BackInStep));
@@ -181,7 +181,9 @@ mod tests {
         // Believed after an hour: from then on it is what counts.
         let mut guard = ClockGuard::resume(ahead, at(9010), at(11));
         assert_eq!(guard.look(at(12_611), at(3611)), Some(ClockEvent::Confirmed));
-        assert!(ClockGuard::resume(stop(&guard, at(12_611)), at(12_612), at(0)).may_destroy());
+        assert!(
+            ClockGuard::resume(Some(stop(&guard, at(12_611))), at(12_612), at(0)).may_destroy()
+        );
     }
 
     #[test]

@@ -2,7 +2,9 @@
 //! one keeps its place until its answer is due, so that from there the next one starts no sooner for an
 //! unknown user than for an imported one.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::hash::Hash;
 use std::time::Instant;
 
 use crate::domain::network::{Neighbourhood, Network};
@@ -10,73 +12,90 @@ use crate::domain::network::{Neighbourhood, Network};
 /// How many places a neighbourhood has for each that one of its networks has.
 const OF_A_NEIGHBOURHOOD: usize = 2;
 
-/// The verifications of one network that are not over yet.
-#[derive(Default)]
+/// The places that somebody has taken.
+#[derive(Clone, Copy, Default)]
 struct Taken {
     running: usize,
-    /// Refused ones, until when each still holds its place.
-    held: Vec<Instant>,
+    /// Those of refused verifications, which are over.
+    held: usize,
 }
 
 /// Who has taken how many.
 #[derive(Default)]
 pub(super) struct Places {
     networks: HashMap<Network, Taken>,
-    neighbourhoods: HashMap<Neighbourhood, usize>,
+    neighbourhoods: HashMap<Neighbourhood, Taken>,
+    /// Until when each that is held is.
+    held: BinaryHeap<Reverse<(Instant, Network)>>,
 }
 
 impl Places {
     /// Whether a verification of `network` may start, where a network has `each` places.
     pub(super) fn has(&self, network: Network, each: usize) -> bool {
-        let of_network =
-            self.networks.get(&network).map_or(0, |taken| taken.running + taken.held.len());
-        let of_neighbourhood = self.neighbourhoods.get(&network.neighbourhood()).copied();
-        of_network < each && of_neighbourhood.unwrap_or(0) < OF_A_NEIGHBOURHOOD * each
+        let [of_network, of_neighbourhood] =
+            self.of(network).map(|taken| taken.running + taken.held);
+        of_network < each && of_neighbourhood < OF_A_NEIGHBOURHOOD * each
+    }
+
+    /// Whether any is held by a verification that is over.
+    pub(super) fn any_is_held(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// Whether all places of `network`, or of its neighbourhood, are.
+    pub(super) fn are_all_held(&self, network: Network, each: usize) -> bool {
+        let [of_network, of_neighbourhood] = self.of(network).map(|taken| taken.held);
+        of_network >= each || of_neighbourhood >= OF_A_NEIGHBOURHOOD * each
     }
 
     /// Takes one for `network`.
     pub(super) fn take(&mut self, network: Network) {
-        self.networks.entry(network).or_default().running += 1;
-        *self.neighbourhoods.entry(network.neighbourhood()).or_default() += 1;
+        self.change(network, |taken| taken.running += 1);
     }
 
     /// A verification of `network` is over; its place is held until that time, or free now.
     pub(super) fn end(&mut self, network: Network, held_until: Option<Instant>) {
-        let Some(taken) = self.networks.get_mut(&network) else { return };
-        taken.running = taken.running.saturating_sub(1);
-        taken.held.extend(held_until);
-        if held_until.is_none() {
-            self.free(network, 1);
-        }
+        self.change(network, |taken| {
+            taken.running = taken.running.saturating_sub(1);
+            taken.held += usize::from(held_until.is_some());
+        });
+        self.held.extend(held_until.map(|until| Reverse((until, network))));
     }
 
     /// Frees those that are held no longer; when the next one is free.
     pub(super) fn release(&mut self, now: Instant) -> Option<Instant> {
-        let mut freed = Vec::new();
-        for (network, taken) in &mut self.networks {
-            let before = taken.held.len();
-            taken.held.retain(|until| *until > now);
-            if taken.held.len() < before {
-                freed.push((*network, before - taken.held.len()));
+        while let Some(Reverse((until, network))) = self.held.peek().copied() {
+            if until > now {
+                return Some(until);
             }
+            self.held.pop();
+            self.change(network, |taken| taken.held = taken.held.saturating_sub(1));
         }
-        for (network, count) in freed {
-            self.free(network, count);
-        }
-        self.networks.values().flat_map(|taken| &taken.held).min().copied()
+        None
     }
 
-    fn free(&mut self, network: Network, count: usize) {
-        if self.networks.get(&network).is_some_and(|t| t.running == 0 && t.held.is_empty()) {
-            self.networks.remove(&network);
-        }
-        let neighbourhood = network.neighbourhood();
-        if let Some(taken) = self.neighbourhoods.get_mut(&neighbourhood) {
-            *taken = taken.saturating_sub(count);
-            if *taken == 0 {
-                self.neighbourhoods.remove(&neighbourhood);
-            }
-        }
+    fn of(&self, network: Network) -> [Taken; 2] {
+        let of_network = self.networks.get(&network);
+        let of_neighbourhood = self.neighbourhoods.get(&network.neighbourhood());
+        [of_network, of_neighbourhood].map(|taken| taken.copied().unwrap_or_default())
+    }
+
+    fn change(&mut self, network: Network, change: impl Fn(&mut Taken)) {
+        change_of(&mut self.networks, network, &change);
+        change_of(&mut self.neighbourhoods, network.neighbourhood(), &change);
+    }
+}
+
+/// Changes what is taken under `key`, and forgets it when that is nothing.
+fn change_of<K: Copy + Eq + Hash>(
+    taken: &mut HashMap<K, Taken>,
+    key: K,
+    change: impl Fn(&mut Taken),
+) {
+    let of_key = taken.entry(key).or_default();
+    change(of_key);
+    if of_key.running + of_key.held == 0 {
+        taken.remove(&key);
     }
 }
 
@@ -105,6 +124,9 @@ mod tests {
         let due = now + Duration::from_secs(1);
         places.end(a, Some(due));
         assert!(!places.has(c, 2), "held");
+        assert!(places.any_is_held());
+        assert!(places.are_all_held(a, 1) && !places.are_all_held(a, 2));
+        assert!(!places.are_all_held(c, 1), "one of two");
         assert_eq!(places.release(now), Some(due));
         assert!(!places.has(c, 2));
         assert_eq!(places.release(due), None);

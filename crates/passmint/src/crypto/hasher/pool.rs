@@ -1,4 +1,5 @@
-//! The pool as its callers see it: admission, queue, answers. What its threads do is in `worker`.
+//! The pool as its callers see it: jobs and their answers. Who is let in is in `admission`, what its threads
+//! do in `worker`.
 //!
 //! A job that would wait longer than `max_wait` is refused at once, before any work; one whose caller
 //! went away before its hash began costs nothing. From then on its outcome is always reported.
@@ -14,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::field::Empty;
 
 use super::core::Backend;
+use super::failures::Failures;
 use super::format::{Argon2Params, Parsed, Scheme, prefix};
 use super::memory::Memory;
 use super::places::Places;
@@ -24,9 +26,6 @@ use crate::domain::secret::{Password, PasswordHash};
 
 /// What a hash is thought to take before one has been measured.
 const FIRST_GUESS: Duration = Duration::from_millis(20);
-/// This part of the longest wait is not planned with: hashes may become slower, and other networks may
-/// come and take their turns.
-const RESERVE: f64 = 0.2;
 
 /// Size and cost.
 #[derive(Clone, Copy, Debug)]
@@ -158,6 +157,11 @@ pub(super) struct Job {
 }
 
 impl Work {
+    /// Whether it may be of an imported hash.
+    pub(super) fn is_verification(&self) -> bool {
+        matches!(self, Self::Verify(..))
+    }
+
     pub(super) fn refuse(self, overloaded: Overloaded) {
         match self {
             Self::Verify(.., answer) => drop(answer.send(Err(overloaded))),
@@ -172,6 +176,7 @@ pub(super) struct State {
     /// Imported hashes of other kinds and costs.
     pub(super) foreign: Lane<ForeignJob>,
     pub(super) places: Places,
+    pub(super) failures: Failures,
     pub(super) hash_time: Duration,
     pub(super) prices: Prices,
     pub(super) closed: bool,
@@ -203,11 +208,25 @@ impl HashingPool {
                 "the SIMD Argon2 core failed its check; logins are slower than they could be"
             );
         }
+        let pool = Self::without_threads(settings, sink, backend);
+        for number in 0..settings.threads.max(1) {
+            let own = Arc::clone(&pool.shared);
+            thread::Builder::new().name(format!("hasher-{number}")).spawn(move || own.work())?;
+            let foreign = Arc::clone(&pool.shared);
+            thread::Builder::new()
+                .name(format!("hasher-other-{number}"))
+                .spawn(move || foreign.work_on_foreign())?;
+        }
+        Ok(pool)
+    }
+
+    fn without_threads(settings: PoolSettings, sink: Arc<dyn HashSink>, backend: Backend) -> Self {
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 own: Lane::default(),
                 foreign: Lane::default(),
                 places: Places::default(),
+                failures: Failures::default(),
                 hash_time: FIRST_GUESS,
                 prices: Prices::default(),
                 closed: false,
@@ -219,15 +238,7 @@ impl HashingPool {
             backend,
             sink,
         });
-        for number in 0..settings.threads.max(1) {
-            let own = Arc::clone(&shared);
-            thread::Builder::new().name(format!("hasher-{number}")).spawn(move || own.work())?;
-            let foreign = Arc::clone(&shared);
-            thread::Builder::new()
-                .name(format!("hasher-other-{number}"))
-                .spawn(move || foreign.work_on_foreign())?;
-        }
-        Ok(Self { shared })
+        Self { shared }
     }
 
     /// The implementation in use.
@@ -266,7 +277,7 @@ impl HashingPool {
         let unmeasured = state.prices.learn(schemes);
         for scheme in unmeasured {
             let work = ForeignWork::Measure(scheme);
-            state.foreign.queue.push(OWN_LINE, ForeignJob::new(work, OWN_LINE));
+            state.foreign.queue.push(OWN_LINE, 0, ForeignJob::new(work));
         }
         drop(state);
         if schemes.iter().all(|scheme| scheme.memory_kib() == 0) {
@@ -298,18 +309,19 @@ impl HashingPool {
 
     /// Refuses what would be refused now, before any other work is done for it.
     pub fn admit(&self, turn: &Turn) -> Result<(), Overloaded> {
-        self.shared.room(&mut self.shared.state.lock(), turn).map(drop)
+        self.shared.room(&mut self.shared.state.lock(), turn, true).map(drop)
     }
 
     fn submit(&self, work: Work, turn: &Turn) -> Result<Claim, Overloaded> {
         let mut state = self.shared.state.lock();
         // Whoever has filled the queue makes room for those who have not.
-        if let Some(overloaded) = self.shared.room(&mut state, turn)?
-            && let Some(displaced) = state.own.queue.make_room(turn.network)
+        let (since, claim) = (Instant::now(), Claim::default());
+        let failures = state.failures.count(turn.network.neighbourhood(), since);
+        if let Some(overloaded) = self.shared.room(&mut state, turn, work.is_verification())?
+            && let Some(displaced) = state.own.queue.make_room(turn.network, failures)
         {
             displaced.work.refuse(overloaded);
         }
-        let (since, claim) = (Instant::now(), Claim::default());
         let span = tracing::info_span!("hash password", passmint.queue_wait_ms = Empty);
         let job = Job {
             work,
@@ -319,7 +331,7 @@ impl HashingPool {
             deadline: since + turn.max_wait,
             span,
         };
-        state.own.push(turn.network, job);
+        state.own.queue.push(turn.network, failures, job);
         drop(state);
         self.shared.arrived.notify_one();
         Ok(claim)
@@ -369,58 +381,9 @@ impl Drop for HashingPool {
     }
 }
 
-impl Shared {
-    /// How long a job of `network` that came now would wait for its turn, and then for an imported hash. The
-    /// second is part of it for everybody: a refusal must not tell who was imported.
-    pub(super) fn expected_wait(&self, state: &State, network: Network) -> Duration {
-        let own = state.own.expected_wait(self.settings.threads, state.hash_time);
-        own + self.expected_foreign_wait(state, network)
-    }
-
-    /// By turns: no neighbourhood that fills that queue makes others wait, but many of them together do. Those
-    /// that are computed are half done.
-    fn expected_foreign_wait(&self, state: &State, network: Network) -> Duration {
-        let slowest = state.prices.slowest().unwrap_or_default();
-        let (queued, running) = (state.foreign.queue.ahead_of(network), state.foreign.running);
-        let threads = self.settings.threads.max(1);
-        if queued == 0 && running < threads {
-            return Duration::ZERO;
-        }
-        let halves = u32::try_from(2 * queued + running).unwrap_or(u32::MAX);
-        let threads = u32::try_from(threads).unwrap_or(u32::MAX);
-        slowest.saturating_mul(halves) / threads.saturating_mul(2)
-    }
-
-    /// Whether there is room for another job: at once (`None`), or when one of whoever has filled the queue is
-    /// displaced, with what that one is told. Nobody is displaced where imported hashes are what would take
-    /// too long. What is thought to come just in time often comes too late, and would be refused after a
-    /// long wait: so a part of the time is kept in reserve. A queue that has been full is kept short.
-    fn room(&self, state: &mut State, turn: &Turn) -> Result<Option<Overloaded>, Overloaded> {
-        let foreign = self.expected_foreign_wait(state, turn.network);
-        let own = state.own.expected_wait(self.settings.threads, state.hash_time);
-        let longest = turn.max_wait.mul_f64(1.0 - RESERVE);
-        if own > longest {
-            state.own.note_full();
-        }
-        let longest_own = longest_in_queue(longest, state.own.has_been_full(), state.hash_time);
-        let (over, over_own) =
-            ((foreign + own).saturating_sub(longest), own.saturating_sub(longest_own));
-        let overloaded = Overloaded { retry_after: over.max(over_own) };
-        if overloaded.retry_after.is_zero() {
-            return Ok(None);
-        }
-        let gives_way = foreign <= longest && state.own.queue.gives_way(turn.network).is_some();
-        if gives_way { Ok(Some(overloaded)) } else { Err(overloaded) }
-    }
-}
-
-/// How long a job may wait in the queue. A burst may wait for `longest`. In a load that has filled the queue
-/// every job would wait that long, and the threads would serve no more of them; so the queue is kept a
-/// quarter as long until it is empty, but long enough that no thread finds it empty.
-fn longest_in_queue(longest: Duration, has_been_full: bool, hash_time: Duration) -> Duration {
-    if has_been_full { (longest / 4).max(2 * hash_time).min(longest) } else { longest }
-}
-
+#[cfg(test)]
+#[path = "admission_tests.rs"]
+mod admission_tests;
 #[cfg(test)]
 #[path = "pool_tests.rs"]
 mod tests;

@@ -229,29 +229,30 @@ async fn who_was_imported_is_not_seen_from_the_same_network() {
     }
 }
 
-#[test]
-fn a_queue_that_has_been_full_is_kept_short_until_it_is_empty() {
-    let millis = Duration::from_millis;
-    let longest = |full, hash_time| longest_in_queue(millis(1600), full, hash_time);
-    assert_eq!(longest(false, millis(10)), millis(1600));
-    assert_eq!(longest(true, millis(10)), millis(400));
-    assert_eq!(longest(true, millis(300)), millis(600), "two hashes fit");
-    assert_eq!(longest(true, millis(3000)), millis(1600), "never longer than it may be");
-
-    let mut lane = Lane::default();
-    lane.push(OWN_LINE, 1);
-    lane.push(OWN_LINE, 2);
-    assert!(!lane.has_been_full());
-    lane.note_full();
-    lane.push(OWN_LINE, 3);
-    for _ in 0..2 {
-        lane.queue.pop(|_| true);
-        assert!(lane.has_been_full());
+#[tokio::test]
+async fn a_job_that_waits_for_a_place_of_its_network_is_refused_when_its_time_is_over() {
+    let pool = pool(CHEAP);
+    pool.learn(&[Scheme::Pbkdf2Sha256 { iterations: 2_000_000 }]);
+    while pool.refused_after().is_none() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    lane.queue.pop(|_| true);
-    assert!(!lane.has_been_full(), "it is empty");
-    lane.push(OWN_LINE, 4);
-    assert!(!lane.has_been_full(), "it was empty");
+    let [patient, hasty] = [60_000, 20].map(|wait| from("192.0.2.1", Duration::from_millis(wait)));
+    let first = pool.verify(password("wrong"), None, &patient).await.unwrap();
+    let answer_at = first.answer_time.0.unwrap();
+    assert!(pool.verify(password("wrong"), None, &hasty).await.is_err());
+    assert!(Instant::now() < answer_at, "it was refused only when there was a place");
+}
+
+#[test]
+fn a_queue_has_been_full_until_nothing_waits() {
+    let mut lane = Lane::<()>::default();
+    let mut noted = |queued, is_full| {
+        lane.note_wait(queued, is_full);
+        lane.has_been_full()
+    };
+    assert!(!noted(0, false) && !noted(9, false));
+    assert!(noted(10, true) && noted(9, false) && noted(1, false));
+    assert!(!noted(0, false) && !noted(5, false));
 }
 
 #[tokio::test]
@@ -272,7 +273,7 @@ async fn once_the_queue_has_been_full_the_wait_gets_shorter() {
     let now = || {
         let state = pool.shared.state.lock();
         let threads = pool.shared.settings.threads;
-        (state.own.expected_wait(threads, state.hash_time), state.hash_time)
+        (state.own.expected_wait(state.own.queue.len(), threads, state.hash_time), state.hash_time)
     };
     let short = || {
         let (wait, hash) = now();

@@ -1,6 +1,7 @@
 //! The jobs that wait, in fair turns: one neighbourhood after the other, and in each one network after
 //! the other, whoever has sent more. A flood fills its own line and takes nobody else's turn, also from
-//! many networks of one party.
+//! many networks of one party. Where there is no room, the neighbourhood with most jobs gives way, and of
+//! those with as many the one with most failures of late.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
@@ -12,6 +13,8 @@ struct Group<J> {
     /// Networks with jobs, in the order of their turns.
     turns: VecDeque<Network>,
     len: usize,
+    /// Its failures of late, when its last job came.
+    failures: u32,
 }
 
 /// Lines of jobs by neighbourhood and network.
@@ -19,8 +22,8 @@ pub(super) struct FairQueue<J> {
     groups: HashMap<Neighbourhood, Group<J>>,
     /// Neighbourhoods with jobs, in the order of their turns.
     turns: VecDeque<Neighbourhood>,
-    /// The same by how many jobs they have.
-    by_length: BTreeSet<(usize, Neighbourhood)>,
+    /// The same by how many jobs they have, and by their failures.
+    by_length: BTreeSet<(usize, u32, Neighbourhood)>,
     len: usize,
 }
 
@@ -32,7 +35,7 @@ impl<J> Default for FairQueue<J> {
 
 impl<J> Group<J> {
     fn new() -> Self {
-        Self { lines: HashMap::new(), turns: VecDeque::new(), len: 0 }
+        Self { lines: HashMap::new(), turns: VecDeque::new(), len: 0, failures: 0 }
     }
 
     fn push(&mut self, network: Network, job: J) {
@@ -44,9 +47,13 @@ impl<J> Group<J> {
         self.len += 1;
     }
 
-    /// The oldest job of the first network in turn that may start one.
-    fn pop(&mut self, may_start: &impl Fn(Network) -> bool) -> Option<J> {
-        let at = self.turns.iter().position(|network| may_start(*network))?;
+    /// The oldest job of the first network in turn, if that may go.
+    fn pop(&mut self, may_go: &impl Fn(Network, &J) -> bool) -> Option<J> {
+        let oldest_may_go = |network: &Network| {
+            let oldest = self.lines.get(network).and_then(VecDeque::front);
+            oldest.is_some_and(|job| may_go(*network, job))
+        };
+        let at = self.turns.iter().position(oldest_may_go)?;
         let network = self.turns.remove(at)?;
         let line = self.lines.get_mut(&network)?;
         let job = line.pop_front();
@@ -103,29 +110,50 @@ impl<J> FairQueue<J> {
             let others = group.lines.iter().filter(|(other, _)| **other != network);
             in_turn(own, &mut others.map(|(_, line)| line.len()))
         });
-        let others = self.by_length.iter().filter(|(_, other)| *other != neighbourhood);
-        in_turn(in_group, &mut others.map(|(length, _)| *length))
+        let others = self.by_length.iter().filter(|(.., other)| *other != neighbourhood);
+        in_turn(in_group, &mut others.map(|(length, ..)| *length))
     }
 
-    /// Puts a job at the end of its network's line.
-    pub(super) fn push(&mut self, network: Network, job: J) {
+    /// How many jobs there are of networks that may start one, and of the neighbourhood of `network` all.
+    pub(super) fn startable(
+        &self,
+        network: Option<Network>,
+        may_start: impl Fn(Network) -> bool,
+    ) -> usize {
+        let own = network.map(Network::neighbourhood);
+        let lines = self.groups.iter().flat_map(|(neighbourhood, group)| {
+            let is_own = Some(*neighbourhood) == own;
+            group.lines.iter().map(move |(network, line)| (is_own, *network, line.len()))
+        });
+        let counted = lines.filter(|(is_own, network, _)| *is_own || may_start(*network));
+        counted.map(|(.., length)| length).sum()
+    }
+
+    /// The oldest job of each line.
+    pub(super) fn oldest(&self) -> impl Iterator<Item = &J> {
+        self.groups.values().flat_map(|group| group.lines.values()).filter_map(VecDeque::front)
+    }
+
+    /// Puts a job at the end of its network's line. Its neighbourhood has failed that often of late.
+    pub(super) fn push(&mut self, network: Network, failures: u32, job: J) {
         let neighbourhood = network.neighbourhood();
         let group = self.groups.entry(neighbourhood).or_insert_with(Group::new);
         if group.len == 0 {
             self.turns.push_back(neighbourhood);
         } else {
-            self.by_length.remove(&(group.len, neighbourhood));
+            self.by_length.remove(&(group.len, group.failures, neighbourhood));
         }
         group.push(network, job);
-        self.by_length.insert((group.len, neighbourhood));
+        group.failures = failures;
+        self.by_length.insert((group.len, failures, neighbourhood));
         self.len += 1;
     }
 
-    /// The oldest job of the first neighbourhood and network in turn that may start one.
-    pub(super) fn pop(&mut self, may_start: impl Fn(Network) -> bool) -> Option<J> {
+    /// The oldest job of the first neighbourhood and network in turn, if that may go.
+    pub(super) fn pop(&mut self, may_go: impl Fn(Network, &J) -> bool) -> Option<J> {
         for at in 0..self.turns.len() {
             let neighbourhood = *self.turns.get(at)?;
-            if let Some(job) = self.take(neighbourhood, |group| group.pop(&may_start)) {
+            if let Some(job) = self.take(neighbourhood, |group| group.pop(&may_go)) {
                 self.turns.remove(at);
                 if self.groups.contains_key(&neighbourhood) {
                     self.turns.push_back(neighbourhood);
@@ -146,10 +174,9 @@ impl<J> FairQueue<J> {
         job
     }
 
-    /// Makes room for a job of `network`: the newest job of the longest line of the neighbourhood that
-    /// has most, if those are more than the network's own neighbourhood would have.
-    pub(super) fn make_room(&mut self, network: Network) -> Option<J> {
-        let busiest = self.gives_way(network)?;
+    /// Makes room for a job of `network`: the newest job of the longest line of whoever gives way.
+    pub(super) fn make_room(&mut self, network: Network, failures: u32) -> Option<J> {
+        let busiest = self.gives_way(network, failures)?;
         let job = self.take(busiest, Group::displace);
         if !self.groups.contains_key(&busiest) {
             self.turns.retain(|other| *other != busiest);
@@ -157,11 +184,12 @@ impl<J> FairQueue<J> {
         job
     }
 
-    /// Whose job would make room for one of `network`.
-    pub(super) fn gives_way(&self, network: Network) -> Option<Neighbourhood> {
-        let (most, busiest) = *self.by_length.last()?;
+    /// The neighbourhood that gives way to a job of `network`, whose own has failed that often of late: the one
+    /// that has most jobs, if those are more than the own one would have, or as many and it failed more often.
+    pub(super) fn gives_way(&self, network: Network, failures: u32) -> Option<Neighbourhood> {
+        let (most, its_failures, busiest) = *self.by_length.last()?;
         let own = self.groups.get(&network.neighbourhood()).map_or(0, |group| group.len);
-        (most > own + 1).then_some(busiest)
+        ((most, its_failures) > (own + 1, failures)).then_some(busiest)
     }
 
     /// Takes everything out.
@@ -177,12 +205,12 @@ impl<J> FairQueue<J> {
         let group = self.groups.get_mut(&neighbourhood)?;
         let before = group.len;
         let job = which(group)?;
-        self.by_length.remove(&(before, neighbourhood));
+        self.by_length.remove(&(before, group.failures, neighbourhood));
         self.len -= 1;
         if group.len == 0 {
             self.groups.remove(&neighbourhood);
         } else {
-            self.by_length.insert((group.len, neighbourhood));
+            self.by_length.insert((group.len, group.failures, neighbourhood));
         }
         Some(job)
     }
@@ -197,18 +225,18 @@ mod tests {
     }
 
     fn drain<J>(queue: &mut FairQueue<J>) -> Vec<J> {
-        std::iter::from_fn(|| queue.pop(|_| true)).collect()
+        std::iter::from_fn(|| queue.pop(|_, _| true)).collect()
     }
 
     #[test]
     fn one_neighbourhood_after_the_other_and_in_each_one_network_after_the_other() {
         let mut queue = FairQueue::default();
         for job in 0..3 {
-            queue.push(network("10.0.0.1"), ("flood", job));
-            queue.push(network("10.0.0.2"), ("beside", job));
+            queue.push(network("10.0.0.1"), 0, ("flood", job));
+            queue.push(network("10.0.0.2"), 0, ("beside", job));
         }
-        queue.push(network("192.0.2.1"), ("quiet", 0));
-        queue.push(network("192.0.2.1"), ("quiet", 1));
+        queue.push(network("192.0.2.1"), 0, ("quiet", 0));
+        queue.push(network("192.0.2.1"), 0, ("quiet", 1));
         let expected = [
             ("flood", 0),
             ("quiet", 0),
@@ -227,9 +255,9 @@ mod tests {
     fn those_ahead_are_counted_by_turns() {
         let mut queue = FairQueue::default();
         for job in 0..10 {
-            queue.push(network("10.0.0.1"), job);
+            queue.push(network("10.0.0.1"), 0, job);
         }
-        queue.push(network("10.0.1.1"), 10);
+        queue.push(network("10.0.1.1"), 0, 10);
         assert_eq!(queue.ahead_of(network("192.0.2.1")), 2, "one of each");
         assert_eq!(queue.ahead_of(network("10.0.1.2")), 3, "its own, and two of the others");
         assert_eq!(
@@ -241,11 +269,11 @@ mod tests {
         for newcomer in ["192.0.2.1", "10.0.1.2", "10.0.0.9", "10.0.0.1"] {
             let mut queue = FairQueue::default();
             for job in 0..10 {
-                queue.push(network("10.0.0.1"), job);
+                queue.push(network("10.0.0.1"), 0, job);
             }
-            queue.push(network("10.0.1.1"), 10);
+            queue.push(network("10.0.1.1"), 0, 10);
             let ahead = queue.ahead_of(network(newcomer));
-            queue.push(network(newcomer), 99);
+            queue.push(network(newcomer), 0, 99);
             assert_eq!(
                 drain(&mut queue).iter().position(|job| *job == 99),
                 Some(ahead),
@@ -258,13 +286,13 @@ mod tests {
     fn a_network_that_may_not_start_lets_others_go_first_and_keeps_its_turn() {
         let mut queue = FairQueue::default();
         for (from, job) in [("10.0.0.1", 1), ("10.0.0.2", 2), ("192.0.2.1", 3)] {
-            queue.push(network(from), job);
+            queue.push(network(from), 0, job);
         }
         let held = network("10.0.0.1");
-        assert_eq!(queue.pop(|from| from != held), Some(2));
-        assert_eq!(queue.pop(|from| from != held), Some(3));
-        assert_eq!(queue.pop(|from| from != held), None);
-        assert_eq!((queue.len(), queue.pop(|_| true)), (1, Some(1)));
+        assert_eq!(queue.pop(|from, _| from != held), Some(2));
+        assert_eq!(queue.pop(|from, _| from != held), Some(3));
+        assert_eq!(queue.pop(|from, _| from != held), None);
+        assert_eq!((queue.len(), queue.pop(|_, _| true)), (1, Some(1)));
     }
 
     #[test]
@@ -273,14 +301,14 @@ mod tests {
         let (flood, beside, quiet) =
             (network("10.0.0.1"), network("10.0.0.2"), network("192.0.2.1"));
         for (from, job) in [(flood, 1), (flood, 2), (beside, 3), (quiet, 4)] {
-            queue.push(from, job);
+            queue.push(from, 0, job);
         }
         assert_eq!(queue.remove(flood, |job| *job == 3), None, "another network's");
         assert_eq!(queue.remove(flood, |job| *job == 1), Some(1));
         assert_eq!(queue.remove(quiet, |job| *job == 4), Some(4));
         assert_eq!(queue.remove(quiet, |job| *job == 4), None);
         assert_eq!((queue.len(), queue.ahead_of(quiet)), (2, 1));
-        queue.push(quiet, 5);
+        queue.push(quiet, 0, 5);
         assert_eq!(drain(&mut queue), [2, 5, 3]);
         assert_eq!((queue.len(), queue.by_length.len(), queue.groups.len()), (0, 0, 0));
     }
@@ -290,17 +318,53 @@ mod tests {
         let mut queue = FairQueue::default();
         for job in 0..10 {
             let from = if job < 6 { "10.0.0.1" } else { "10.0.0.2" };
-            queue.push(network(from), job);
+            queue.push(network(from), 0, job);
         }
-        assert_eq!(queue.make_room(network("10.0.0.3")), None, "nobody displaces its own");
-        assert_eq!(queue.make_room(network("192.0.2.1")), Some(5), "of the longest line");
+        assert_eq!(queue.make_room(network("10.0.0.3"), 0), None, "nobody displaces its own");
+        assert_eq!(queue.make_room(network("192.0.2.1"), 0), Some(5), "of the longest line");
         for job in 0..7 {
-            queue.push(network("192.0.2.1"), 100 + job);
+            queue.push(network("192.0.2.1"), 0, 100 + job);
         }
-        assert_eq!(queue.make_room(network("192.0.2.1")), Some(4));
-        queue.push(network("192.0.2.1"), 107);
-        assert_eq!(queue.make_room(network("192.0.2.1")), None, "eight against eight");
+        assert_eq!(queue.make_room(network("192.0.2.1"), 0), Some(4));
+        queue.push(network("192.0.2.1"), 0, 107);
+        assert_eq!(queue.make_room(network("192.0.2.1"), 0), None, "eight against eight");
         assert_eq!(drain(&mut queue).len(), 16);
-        assert_eq!((queue.len(), queue.make_room(network("10.9.9.9"))), (0, None));
+        assert_eq!((queue.len(), queue.make_room(network("10.9.9.9"), 0)), (0, None));
+    }
+    #[test]
+    fn of_as_many_jobs_those_of_whoever_failed_more_of_late_give_way() {
+        let mut queue = FairQueue::default();
+        for (from, failures) in [("10.0.0.1", 3), ("10.0.1.1", 7), ("10.0.2.1", 0)] {
+            queue.push(network(from), failures, from);
+        }
+        let newcomer = network("192.0.2.1");
+        assert_eq!(queue.make_room(newcomer, 7), None, "as often");
+        assert_eq!(queue.make_room(newcomer, 3), Some("10.0.1.1"));
+        queue.push(newcomer, 3, "newcomer");
+        assert_eq!(
+            queue.make_room(newcomer, 0),
+            None,
+            "nobody displaces its own, or for a second job"
+        );
+        assert_eq!(queue.make_room(network("192.0.3.1"), 0), Some("newcomer"));
+        assert_eq!(queue.make_room(network("192.0.3.1"), 0), Some("10.0.0.1"));
+        assert_eq!(queue.make_room(network("192.0.3.1"), 0), None);
+        assert_eq!(drain(&mut queue), ["10.0.2.1"]);
+        assert_eq!((queue.len(), queue.by_length.len(), queue.groups.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn jobs_that_may_not_start_are_in_nobodys_way_but_their_own_neighbourhoods() {
+        let mut queue = FairQueue::default();
+        for job in 0..3 {
+            for from in ["10.0.0.1", "10.0.0.2", "192.0.2.1"] {
+                queue.push(network(from), 0, job);
+            }
+        }
+        let none_of_10 = |from| from == network("192.0.2.1");
+        assert_eq!(queue.startable(None, none_of_10), 3);
+        assert_eq!(queue.startable(Some(network("198.51.100.1")), none_of_10), 3);
+        assert_eq!(queue.startable(Some(network("10.0.0.3")), none_of_10), 9, "six of its own");
+        assert_eq!(queue.oldest().count(), 3);
     }
 }

@@ -32,7 +32,7 @@ pub(super) struct Lane<J> {
     pub(super) queue: FairQueue<J>,
     /// Jobs that are being hashed.
     pub(super) running: usize,
-    /// Whether the queue has been full since it was last empty.
+    /// Whether there was no room for a job since nothing waited.
     has_been_full: bool,
 }
 
@@ -43,26 +43,20 @@ impl<J> Default for Lane<J> {
 }
 
 impl<J> Lane<J> {
-    /// Puts a job into the queue.
-    pub(super) fn push(&mut self, network: Network, job: J) {
-        self.has_been_full &= self.queue.len() > 0;
-        self.queue.push(network, job);
+    /// Notes how many jobs wait when another one comes, and whether there is no room for that one.
+    pub(super) fn note_wait(&mut self, queued: usize, is_full: bool) {
+        self.has_been_full = is_full || self.has_been_full && queued > 0;
     }
 
-    /// Notes that there was no room for a job.
-    pub(super) fn note_full(&mut self) {
-        self.has_been_full = true;
-    }
-
-    /// Whether there was no room for a job since the queue was last empty.
+    /// Whether there was no room for a job since nothing waited.
     pub(super) fn has_been_full(&self) -> bool {
-        self.has_been_full && self.queue.len() > 0
+        self.has_been_full
     }
 
-    /// How long a job that came now would wait for its turn, where each takes `each`.
-    pub(super) fn expected_wait(&self, threads: usize, each: Duration) -> Duration {
+    /// How long a job that came now would wait for its turn, where so many wait and each takes `each`.
+    pub(super) fn expected_wait(&self, queued: usize, threads: usize, each: Duration) -> Duration {
         let threads = threads.max(1);
-        let ahead = self.queue.len() + self.running;
+        let ahead = queued + self.running;
         if ahead < threads {
             return Duration::ZERO;
         }
@@ -71,38 +65,47 @@ impl<J> Lane<J> {
     }
 }
 
-/// From where a verification comes, and when it began.
-struct Begun {
+/// A verification that has begun.
+#[derive(Clone, Copy)]
+pub(super) struct Begun {
     network: Network,
     at: Instant,
+    /// How long an imported hash would have waited then.
+    foreign_wait: Duration,
 }
 
 pub(super) enum ForeignWork {
-    /// A password, the imported hash, and when its verification began.
-    Verify(Password, Parsed, Instant, Answer<Checked>),
+    Verify(Password, Parsed, Begun, Answer<Checked>),
     /// Finds out what a scheme costs.
     Measure(Scheme),
 }
 
 pub(super) struct ForeignJob {
     work: ForeignWork,
-    network: Network,
     since: Instant,
 }
 
 impl ForeignJob {
-    pub(super) fn new(work: ForeignWork, network: Network) -> Self {
-        Self { work, network, since: Instant::now() }
+    pub(super) fn new(work: ForeignWork) -> Self {
+        Self { work, since: Instant::now() }
     }
 }
 
 impl State {
-    /// A verification of that network is over. Returns when its answer is due.
-    fn verified(&mut self, network: Network, matches: bool, began: Instant) -> AnswerTime {
+    /// A verification is over. Returns when its answer is due: a refusal as if it had been of an imported hash.
+    fn verified(&mut self, begun: Begun, matches: bool) -> AnswerTime {
         let floor = self.prices.floor(self.hash_time).filter(|_| !matches);
-        let answer_at = floor.map(|floor| began + floor);
-        self.places.end(network, answer_at);
+        let answer_at = floor.map(|floor| begun.at + begun.foreign_wait + floor);
+        self.places.end(begun.network, answer_at);
+        if !matches {
+            self.failures.note(begun.network.neighbourhood(), Instant::now());
+        }
         AnswerTime(answer_at)
+    }
+
+    /// When a job that waits for a place of its network is to be refused, at the earliest.
+    fn first_deadline(&self) -> Option<Instant> {
+        self.own.queue.oldest().map(|job| job.deadline).min()
     }
 }
 
@@ -112,13 +115,14 @@ impl Shared {
         // Refused where the sandbox forbids it; then the threads are merely not nicer.
         let _ = rustix::process::setpriority_process(None, NICENESS);
         let mut core = Core::new(self.backend);
-        while let Some(job) = self.next_job(&mut core) {
-            self.run(job, &mut core);
+        while let Some((job, foreign_wait)) = self.next_job(&mut core) {
+            self.run(job, foreign_wait, &mut core);
         }
     }
 
-    /// Waits for a job whose caller still waits, and begins it; `None` when the pool is closed.
-    fn next_job(&self, core: &mut Core) -> Option<Job> {
+    /// Waits for a job whose caller still waits, and begins it; `None` when the pool is closed. Says how long
+    /// an imported hash would wait now.
+    pub(super) fn next_job(&self, core: &mut Core) -> Option<(Job, Duration)> {
         let threads = self.settings.threads.max(1);
         let mut state = self.state.lock();
         loop {
@@ -128,42 +132,50 @@ impl Shared {
             let now = Instant::now();
             let next_place = state.places.release(now);
             let State { own, places, .. } = &mut *state;
-            match own.queue.pop(|network| places.has(network, threads)) {
-                Some(job) if job.deadline < now => {
-                    let retry_after = self.expected_wait(&state, job.network);
-                    let retry_after = retry_after.max(Duration::from_secs(1));
-                    if job.claim.take() {
-                        job.work.refuse(Overloaded { retry_after });
-                    }
+            let may_go = |network, job: &Job| job.deadline < now || places.has(network, threads);
+            let Some(job) = own.queue.pop(may_go) else {
+                // Where any wait, they wait for a place of their network, or until they may wait no longer.
+                let until = state.first_deadline().map(|deadline| {
+                    next_place.map_or(deadline, |next_place| next_place.min(deadline))
+                });
+                let wait = until.map_or(REST_AFTER, |at| at.saturating_duration_since(now));
+                let timed_out = self.arrived.wait_for(&mut state, wait).timed_out();
+                if timed_out && until.is_none() {
+                    core.rest();
                 }
-                Some(job) if !job.claim.take() => {}
-                Some(job) => {
-                    state.own.running += 1;
-                    if matches!(job.work, Work::Verify(..)) {
-                        state.places.take(job.network);
-                    }
-                    return Some(job);
-                }
-                None => {
-                    let until = next_place.filter(|_| state.own.queue.len() > 0);
-                    let wait = until.map_or(REST_AFTER, |at| at.saturating_duration_since(now));
-                    let timed_out = self.arrived.wait_for(&mut state, wait).timed_out();
-                    if timed_out && until.is_none() {
-                        core.rest();
-                    }
-                }
+                continue;
+            };
+            if !job.claim.take() {
+                continue;
             }
+            // Many that were let in together may all be of imported hashes: asked again for each.
+            let max_wait = job.deadline.saturating_duration_since(job.since);
+            let is_verification = job.work.is_verification();
+            let is_too_much =
+                is_verification && !self.foreign_excess(&state, job.network, max_wait).is_zero();
+            if job.deadline < now || is_too_much {
+                let retry_after = self.expected_wait(&state, job.network);
+                job.work
+                    .refuse(Overloaded { retry_after: retry_after.max(Duration::from_secs(1)) });
+                continue;
+            }
+            state.own.running += 1;
+            if is_verification {
+                state.places.take(job.network);
+            }
+            let foreign_wait = self.expected_foreign_wait(&state, job.network);
+            return Some((job, foreign_wait));
         }
     }
 
-    fn run(&self, job: Job, core: &mut Core) {
+    fn run(&self, job: Job, foreign_wait: Duration, core: &mut Core) {
         let started = Instant::now();
         let waited = started.duration_since(job.since);
         job.span.record("passmint.queue_wait_ms", waited.as_secs_f64() * 1e3);
         match job.work {
             Work::Verify(password, hash, answer) => {
-                let from = Begun { network: job.network, at: started };
-                self.verify(core, (&password, hash.as_ref()), from, answer);
+                let begun = Begun { network: job.network, at: started, foreign_wait };
+                self.verify(core, (&password, hash.as_ref()), begun, answer);
             }
             Work::Hash(password, answer) => {
                 // Dropping the answer tells the caller that there is none.
@@ -189,7 +201,7 @@ impl Shared {
         &self,
         core: &mut Core,
         (password, hash): (&Password, Option<&PasswordHash>),
-        Begun { network, at: began }: Begun,
+        begun: Begun,
         answer: Answer<Checked>,
     ) {
         let today = self.settings.params;
@@ -198,10 +210,8 @@ impl Shared {
             || Parsed { scheme: Scheme::Argon2id(today), salt: vec![0; SALT], tag: vec![0; TAG] };
         match hash.and_then(Parsed::read) {
             Some(foreign) if !foreign.scheme.is_own(today) => {
-                let work = ForeignWork::Verify(password.clone(), foreign, began, answer);
-                let mut state = self.state.lock();
-                state.foreign.queue.push(network, ForeignJob::new(work, network));
-                drop(state);
+                let work = ForeignWork::Verify(password.clone(), foreign, begun, answer);
+                self.state.lock().foreign.queue.push(begun.network, 0, ForeignJob::new(work));
                 self.foreign_arrived.notify_one();
                 self.compute(core, password, &nothing());
             }
@@ -211,7 +221,7 @@ impl Shared {
                 let matches = self.matches(core, password, &parsed) && known;
                 let verification =
                     if matches { Verification::Match(None) } else { Verification::NoMatch };
-                let answer_time = self.state.lock().verified(network, matches, began);
+                let answer_time = self.state.lock().verified(begun, matches);
                 drop(answer.send(Ok(Checked { verification, answer_time })));
             }
         }
@@ -226,7 +236,7 @@ impl Shared {
                 if state.closed {
                     return;
                 }
-                if let Some(job) = state.foreign.queue.pop(|_| true) {
+                if let Some(job) = state.foreign.queue.pop(|_, _| true) {
                     break job;
                 }
                 self.foreign_arrived.wait(&mut state);
@@ -243,7 +253,7 @@ impl Shared {
         let started = Instant::now();
         let waited = started.duration_since(job.since);
         match job.work {
-            ForeignWork::Verify(password, parsed, began, answer) => {
+            ForeignWork::Verify(password, parsed, begun, answer) => {
                 let mut lent = self.memory.borrow(parsed.scheme.memory_kib());
                 let matches = self.matches(&mut lent.core, &password, &parsed);
                 self.memory.give_back(lent);
@@ -258,7 +268,7 @@ impl Shared {
                 let better = better.flatten();
                 let verification =
                     if matches { Verification::Match(better) } else { Verification::NoMatch };
-                let answer_time = self.state.lock().verified(job.network, matches, began);
+                let answer_time = self.state.lock().verified(begun, matches);
                 drop(answer.send(Ok(Checked { verification, answer_time })));
             }
             ForeignWork::Measure(scheme) => self.measure(scheme),
