@@ -339,6 +339,58 @@ mod tests {
         assert!(view.is_revoked(&token(2), at(360)));
     }
 
+    #[test]
+    fn what_was_swept_is_forgotten_and_nothing_else() {
+        let [first, second] = [(1, SESSION), (2, OTHER)].map(|(epoch, kept)| Revocation::User {
+            user: USER,
+            epoch,
+            except: Some(kept),
+        });
+        let [whole, other] = [SESSION, OTHER].map(Revocation::Session);
+        let generation = Revocation::Generation { session: SESSION, generation: 1, from: at(150) };
+        let all = [first, second, generation, whole, other];
+        let view = view(&all);
+        assert_eq!(view.newest_ending(USER), Some(2));
+        assert_eq!(view.newest_ending(UserId(8)), None);
+        let left = (1..).zip(all).map(|(sequence, revocation)| {
+            assert!(!view.is_empty());
+            view.forget(&[entry(sequence, revocation)]);
+            (view.len(), view.newest_ending(USER), revoked(&view, SESSION, 1, 0))
+        });
+        assert_eq!(
+            left.collect::<Vec<_>>(),
+            [
+                (4, Some(2), true),
+                (3, None, true),
+                (2, None, true),
+                (1, None, false),
+                (0, None, false)
+            ]
+        );
+        assert!(view.is_empty());
+
+        // What is forgotten was swept under its own number: a newer one stays.
+        let view = self::view(&[whole, first, generation]);
+        view.forget(&[entry(9, whole), entry(9, first), entry(9, generation)]);
+        assert_eq!(view.len(), 3);
+        view.forget(&[entry(1, whole), entry(9, Revocation::Session(OTHER))]);
+        assert_eq!(view.len(), 2, "the generation is still there");
+    }
+
+    #[test]
+    fn entries_are_spread_over_all_parts() {
+        let sessions: Vec<_> = (0..2000_u16)
+            .map(|number| {
+                let mut id = [0; 16];
+                id[..2].copy_from_slice(&number.to_be_bytes());
+                Revocation::Session(SessionId(id))
+            })
+            .collect();
+        let view = view(&sessions);
+        let empty = view.sessions.iter().filter(|part| part.read().is_empty());
+        assert_eq!(empty.count(), 0, "with 31 in each on average");
+    }
+
     /// What the view swallows must change no answer: compared with all endings, in any order.
     #[test]
     fn one_users_endings_take_room_for_two_and_answer_like_all_of_them() {
