@@ -181,6 +181,10 @@ impl Reseal {
         }
         let current = master_key_file(config);
         let (file, made) = match self.new_master_key {
+            Some(file) if !file.exists() => bail!(
+                "{0} does not exist: make it with `(umask 077; openssl rand -base64 32 > {0})`",
+                file.display()
+            ),
             Some(file) => (file, false),
             None => (with_suffix(&current, "new"), true),
         };

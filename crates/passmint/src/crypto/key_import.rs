@@ -16,6 +16,11 @@ pub enum ImportError {
         "the file holds no PEM key (-----BEGIN PRIVATE KEY----- or -----BEGIN PUBLIC KEY-----)"
     )]
     NotPem,
+    /// A private key under a password.
+    #[error(
+        "this private key is encrypted: decrypt it first, with `openssl pkey -in FILE -out DECRYPTED`"
+    )]
+    Encrypted,
     /// Another kind of key where a raw secret was wanted. A public key must never become a secret
     /// (CVE-2015-9235 and its kin).
     #[error(
@@ -67,6 +72,9 @@ pub fn read(algorithm: Algorithm, content: &[u8]) -> Result<Imported, ImportErro
         }
         return private(algorithm, secret);
     }
+    if is_encrypted(content) {
+        return Err(ImportError::Encrypted);
+    }
     let (kind, der) =
         <(SectionKind, Vec<u8>)>::from_pem_slice(content).map_err(|_| ImportError::NotPem)?;
     let imported = match kind {
@@ -108,6 +116,14 @@ fn is_encoded_key(content: &[u8]) -> bool {
         || text.contains("-----BEGIN ")
         || text.starts_with(['{', '[']) && text.contains("\"kty\"")
         || ["ssh-", "ecdsa-sha2-"].iter().any(|kind| text.starts_with(kind))
+}
+
+/// Whether this is a private key that only a password opens: PKCS #8 (RFC 7468 section 11), or OpenSSL's own
+/// way (RFC 1421 section 4.6.1.1).
+fn is_encrypted(content: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(content);
+    text.contains("-----BEGIN ENCRYPTED PRIVATE KEY-----")
+        || text.contains("Proc-Type: 4,ENCRYPTED")
 }
 
 /// Keys in DER are sequences that begin with a sequence or a number.

@@ -14,11 +14,21 @@ use passmint_verify::{Algorithm, Jwk, KeyError, VerifyingKey};
 use super::random;
 use crate::domain::secret::SecretBytes;
 
+/// What a private key of that algorithm is.
+const fn kind_of(algorithm: Algorithm) -> &'static str {
+    match algorithm {
+        Algorithm::Es256 => "one on the curve P-256",
+        Algorithm::EdDsa => "one of Ed25519",
+        Algorithm::Rs256 => "an RSA key of 2,048 to 4,096 bits",
+        Algorithm::Hs256 => "a secret of at least 32 bytes",
+    }
+}
+
 /// Something went wrong with a key.
 #[derive(Debug, thiserror::Error)]
 pub enum SigningError {
     /// The bytes are not a private key of the algorithm.
-    #[error("not a private {0} key")]
+    #[error("not a private {0} key, which is {kind}", kind = kind_of(*.0))]
     Malformed(Algorithm),
     /// The library refused.
     #[error("the key could not be made or used")]

@@ -16,6 +16,8 @@ fn users_are_managed_while_the_server_runs_and_it_notices_at_once() {
         serde_json::from_str(&server.must(&["user", "show", "asha", "--json"])).unwrap();
     assert_eq!((&shown["id"], &shown["username"]), (&id.into(), &"asha".into()));
     assert_eq!(shown["roles"], serde_json::json!(["clerk"]));
+    server.must(&["user", "set", "asha", "--role", "b", "--role", "a", "--role", "b"]);
+    assert!(server.must(&["user", "show", "asha"]).contains("roles        b,a\n"), "each once");
     server.must(&["user", "set", "asha", "--no-roles", "org_id=7", "name=x=y"]);
     let shown: Value =
         serde_json::from_str(&server.must(&["user", "show", "asha", "--json"])).unwrap();

@@ -192,14 +192,20 @@ fn what_is_no_key_of_the_algorithm_is_refused_by_name() {
     let pem = std::fs::read_to_string(&public).unwrap();
     let unarmoured: Vec<&str> = pem.lines().filter(|line| !line.starts_with('-')).collect();
     let unarmoured = file("unarmoured", &unarmoured.join("\n"));
+    let under_a_password = openssl(
+        &server,
+        &["pkey", "-in", ed.to_str().unwrap(), "-aes128", "-passout", "pass:any"],
+        "encrypted.pem",
+    );
     let text = file("text", "short secret\n");
     let jwk = file(
         "jwk",
         r#"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#,
     );
     for (file, algorithm, part) in [
-        (&small, "RS256", "RS256"),
-        (&ed, "ES256", "ES256"),
+        (&small, "RS256", "not a private RS256 key, which is an RSA key of 2,048"),
+        (&ed, "ES256", "not a private ES256 key, which is one on the curve P-256"),
+        (&under_a_password, "EdDSA", "is encrypted: decrypt it first"),
         (&text, "ES256", "PEM"),
         (&text, "HS256", "32 bytes"),
         // A public key that signs would let everybody sign.
@@ -403,6 +409,9 @@ fn keys_are_sealed_under_the_master_key() {
     let master = server.data.join("master.key");
     assert_eq!(std::fs::metadata(&master).unwrap().permissions().mode() & 0o777, 0o600);
     let first = std::fs::read(&master).unwrap();
+    let missing = server.run(&["key", "reseal", "--new-master-key", "nowhere.key"]);
+    let error = String::from_utf8(missing.stderr).unwrap();
+    assert!(error.contains("nowhere.key does not exist: make it with"), "{error}");
     server.must(&["key", "reseal"]);
     let second = std::fs::read(&master).unwrap();
     server.must(&["key", "reseal"]);

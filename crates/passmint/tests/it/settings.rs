@@ -64,6 +64,10 @@ fn what_serve_would_refuse_is_found_by_config_check() {
             "[server]\ntls_cert = \"no.pem\"\ntls_key = \"no.pem\"\n",
             "server.tls_cert: no.pem holds no certificate",
         ),
+        (
+            "[otlp]\nendpoint = \"http://127.0.0.1:4318/v1/traces\"\n",
+            "tried.toml:2: otlp.endpoint: must leave out /v1/traces",
+        ),
         ("[log]\nlevel = \"infoo\"\n", "tried.toml:2: log.level: must be"),
         ("[log]\nlevel = \"passmint=debug\"\n", "tried.toml:2: log.level: must be"),
     ] {

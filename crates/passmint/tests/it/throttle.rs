@@ -92,7 +92,12 @@ fn a_hundred_failures_from_everywhere_hold_strangers_back_and_not_the_owner() {
         (&"everywhere".into(), &20.into())
     );
     assert!(everywhere["until"].is_string());
-    server.must(&["user", "unlock", "asha"]);
+    let unlock = || {
+        let output = server.run(&["user", "unlock", "asha"]);
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(unlock().contains("All failed logins of asha are forgotten"));
+    assert!(unlock().contains("asha has no failed logins"));
     assert_eq!(server.send(login("asha", PASSWORD, "203.0.113.1")).status, 200);
 }
 

@@ -88,7 +88,7 @@ async fn user(services: &Services, request: Request) -> Result<Value> {
             }
             Ok(shown)
         }
-        Request::UserUnlock { name } => Ok(users.unlock(&name).await.map(|()| Value::Null)?),
+        Request::UserUnlock { name } => Ok(json!({ "had_failures": users.unlock(&name).await? })),
         Request::UserImport { users: imported } => Ok(json!(users.import(imported).await?)),
         Request::UserImportCheck { users: imported } => {
             Ok(json!(users.import_check(imported).await?))

@@ -130,8 +130,15 @@ impl User {
             Self::Set(set) => set.run(config).await,
             Self::Passwd(passwd) => passwd.run(config).await,
             Self::Unlock(Name { name }) => {
-                control::send(config, Request::UserUnlock { name: name.clone() }).await?;
-                eprintln!("{name} is held back no more: all failed logins are forgotten.");
+                let request = Request::UserUnlock { name: name.clone() };
+                let unlocked = control::send(config, request).await?;
+                if unlocked.get("had_failures").and_then(Value::as_bool) == Some(false) {
+                    eprintln!("{name} has no failed logins: nothing was to be forgotten.");
+                } else {
+                    eprintln!(
+                        "All failed logins of {name} are forgotten; no login waits any more."
+                    );
+                }
                 Ok(())
             }
             Self::Import(import) => import.run(config).await,

@@ -14,7 +14,10 @@ pub struct Otlp {
 impl Otlp {
     pub(in crate::config) fn read(r: &mut Reader) -> Self {
         let endpoint = r.optional_text("otlp.endpoint");
-        if endpoint.as_deref().is_some_and(|url| !is_plain_http(url)) {
+        let url = endpoint.as_deref().unwrap_or_default();
+        if url.trim_end_matches('/').ends_with("/v1/traces") {
+            r.problem("otlp.endpoint", "must leave out /v1/traces, which is added");
+        } else if endpoint.is_some() && !is_plain_http(url) {
             r.problem(
                 "otlp.endpoint",
                 "must look like http://127.0.0.1:4318: OTLP over plain HTTP, to a collector beside \

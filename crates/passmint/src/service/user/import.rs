@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{UserError, UserService, check_fit, check_roles, check_text};
+use super::{UserError, UserService, check_fit, check_text, checked_roles};
 use crate::crypto::hasher::Parsed;
 use crate::domain::audit::By;
 use crate::domain::secret::PasswordHash;
@@ -167,7 +167,7 @@ fn accept(user: &ImportedUser) -> Result<ImportUser, String> {
     let said = |error: UserError| error.to_string();
     let username =
         Username::for_new_user(&user.username).map_err(|error| said(UserError::BadName(error)))?;
-    check_roles(&user.roles).map_err(said)?;
+    let roles = checked_roles(user.roles.clone()).map_err(said)?;
     for (what, text) in
         [("email", &user.email), ("first_name", &user.first_name), ("last_name", &user.last_name)]
     {
@@ -177,7 +177,7 @@ fn accept(user: &ImportedUser) -> Result<ImportUser, String> {
     for (name, value) in &user.claims {
         claims.set(name, value.clone()).map_err(|error| said(UserError::BadClaim(error)))?;
     }
-    check_fit(username.as_str(), &user.email, &user.roles, &claims).map_err(said)?;
+    check_fit(username.as_str(), &user.email, &roles, &claims).map_err(said)?;
     Ok(ImportUser {
         id: user.id.as_ref().map(read_id).transpose()?,
         username,
@@ -186,7 +186,7 @@ fn accept(user: &ImportedUser) -> Result<ImportUser, String> {
             email: Some(user.email.clone()),
             first_name: Some(user.first_name.clone()),
             last_name: Some(user.last_name.clone()),
-            roles: Some(user.roles.clone()),
+            roles: Some(roles),
             claims: Some(claims),
         },
         disabled: user.disabled,

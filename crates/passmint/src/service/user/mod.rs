@@ -141,12 +141,12 @@ impl UserService {
     /// Adds a user; the generated password, if one was asked for, is told once.
     pub async fn add(&self, add: AddUser) -> Result<(UserId, Option<String>), UserError> {
         let username = Username::for_new_user(&add.username)?;
-        check_roles(&add.roles)?;
+        let roles = checked_roles(add.roles)?;
         check_text("email", &add.email)?;
-        check_fit(username.as_str(), &add.email, &add.roles, &Claims::default())?;
+        check_fit(username.as_str(), &add.email, &roles, &Claims::default())?;
         let (password, generated) =
             self.given_or_generated(add.password, &[username.as_str(), &add.email])?;
-        Ok((self.add_unchecked(username, password, add.email, add.roles).await?, generated))
+        Ok((self.add_unchecked(username, password, add.email, roles).await?, generated))
     }
 
     /// Adds a user without judging the password: for the demo's documented one.
@@ -198,20 +198,21 @@ impl UserService {
         self.0.lockouts(&Username::canonical(name))
     }
 
-    /// Forgets the failed logins of that name, from wherever they came.
-    pub async fn unlock(&self, name: &str) -> Result<(), UserError> {
+    /// Forgets the failed logins of that name, from wherever they came. Whether there were any.
+    pub async fn unlock(&self, name: &str) -> Result<bool, UserError> {
         let user = self.find(name).await?;
+        let had_failures = !self.lockouts(name).is_empty();
         let account = self.0.ring.load().account(&user.username);
         self.0.throttle.unlock(account);
         self.0.keep_throttles().await;
         self.0.note(By::OPERATOR, AuditEvent::new(AuditKind::UserUnlocked).of(user.id));
-        Ok(())
+        Ok(had_failures)
     }
 
     /// Changes a user's profile, roles and own claims. Tokens show it from the next refresh on.
     pub async fn set(&self, name: &str, set: SetUser) -> Result<(), UserError> {
         let user = self.find(name).await?;
-        check_roles(set.roles.as_deref().unwrap_or_default())?;
+        let new_roles = set.roles.map(checked_roles).transpose()?;
         let texts =
             [("email", &set.email), ("first_name", &set.first_name), ("last_name", &set.last_name)];
         for (what, text) in texts {
@@ -222,13 +223,13 @@ impl UserService {
             claims.set(&name, value)?;
         }
         let email = set.email.as_ref().unwrap_or(&user.email);
-        let roles = set.roles.as_ref().unwrap_or(&user.roles);
+        let roles = new_roles.as_ref().unwrap_or(&user.roles);
         check_fit(user.username.as_str(), email, roles, &claims)?;
         let change = UserChange {
             email: set.email,
             first_name: set.first_name,
             last_name: set.last_name,
-            roles: set.roles,
+            roles: new_roles,
             claims: (claims != user.claims).then_some(claims),
         };
         done(self.0.store.change_user(user.id, change, By::OPERATOR).await?)
@@ -355,18 +356,23 @@ fn done(done: bool) -> Result<(), UserError> {
     if done { Ok(()) } else { Err(UserError::Unknown) }
 }
 
-fn check_roles(roles: &[String]) -> Result<(), UserError> {
+/// Roles that may be kept, each once and in their order.
+fn checked_roles(roles: Vec<String>) -> Result<Vec<String>, UserError> {
     const MAX_BYTES: usize = 2048;
-    if roles.iter().map(|role| role.len() + 1).sum::<usize>() > MAX_BYTES {
-        return Err(UserError::TooManyRoles);
-    }
+    let mut kept = Vec::with_capacity(roles.len());
     for role in roles {
         let fits = (1..=64).contains(&role.chars().count()) && role.trim() == role;
         if !fits || role.contains(|c: char| c == ',' || c.is_control()) {
-            return Err(UserError::BadRole(role.clone()));
+            return Err(UserError::BadRole(role));
+        }
+        if !kept.contains(&role) {
+            kept.push(role);
+        }
+        if kept.iter().map(|role| role.len() + 1).sum::<usize>() > MAX_BYTES {
+            return Err(UserError::TooManyRoles);
         }
     }
-    Ok(())
+    Ok(kept)
 }
 
 /// Refuses what would make the user's tokens longer than Passmint reads them.
