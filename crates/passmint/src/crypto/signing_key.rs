@@ -181,6 +181,11 @@ pub fn public_key(algorithm: Algorithm, public: &[u8]) -> Result<VerifyingKey, K
     }
 }
 
+/// How long the modulus of a stored RSA key is, in bytes; so long is a signature. 0: it is none.
+pub fn modulus_bytes(public: &[u8]) -> usize {
+    rsa_public(public).map_or(0, |key| key.modulus().big_endian_without_leading_zero().len())
+}
+
 fn rsa_public(der: &[u8]) -> Result<rsa::PublicKey, KeyError> {
     rsa::PublicKey::from_der(der)
         .map_err(|_| KeyError::Malformed(Algorithm::Rs256, "not an RSA public key"))
@@ -233,5 +238,58 @@ impl SigningKey {
             }
             Pair::Hs256(key) => hmac::sign(key, message).as_ref().to_vec(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use passmint_verify::{KeySet, Rules, verify};
+
+    use super::*;
+
+    #[test]
+    fn what_a_key_signs_its_public_part_verifies_and_no_other() {
+        for algorithm in [Algorithm::Es256, Algorithm::EdDsa, Algorithm::Rs256] {
+            let [one, other] = [(); 2].map(|()| generate(algorithm).unwrap());
+            assert_ne!(one.kid, other.kid);
+            let signing = SigningKey::new(algorithm, one.kid.clone(), one.secret.expose()).unwrap();
+            assert_eq!(signing.kid(), one.kid);
+            let claims =
+                br#"{"iss":"us","sub":"7","sid":"a","token_type":"access","iat":1000,"exp":2000}"#;
+            let token = signing.sign(claims).unwrap();
+            let rules = Rules { issuer: "us".to_owned(), audience: None, max_lifetime: 1000 };
+            let is_verified_by = |key: &NewSecret| {
+                let mut keys = KeySet::default();
+                keys.insert(one.kid.clone(), public_key(algorithm, &key.public).unwrap());
+                verify(&token, &keys, &rules, 1500).is_ok()
+            };
+            assert!(is_verified_by(&one) && !is_verified_by(&other), "{algorithm}");
+            assert_eq!(public_jwk(algorithm, &one.public).unwrap().kid, one.kid);
+            let length = if algorithm == Algorithm::Rs256 { 256 } else { 0 };
+            assert_eq!(modulus_bytes(&one.public), length);
+        }
+    }
+
+    #[test]
+    fn a_secret_is_named_at_random_and_has_no_public_part() {
+        let [one, other] = [(); 2].map(|()| generate(Algorithm::Hs256).unwrap());
+        assert_eq!((one.secret.expose().len(), one.public.len()), (32, 0));
+        assert!(one.kid != other.kid && one.secret.expose() != other.secret.expose());
+        assert!(
+            public_jwk(Algorithm::Hs256, &[]).is_err()
+                && public_key(Algorithm::Hs256, &[]).is_err()
+        );
+        let signing =
+            SigningKey::new(Algorithm::Hs256, "a".to_owned(), one.secret.expose()).unwrap();
+        let signature = signing.signature(b"any").unwrap();
+        assert!(VerifyingKey::hs256(one.secret.expose()).unwrap().accepts(b"any", &signature));
+        assert!(from_secret(Algorithm::Hs256, SecretBytes::new(vec![7; 31])).is_err());
+    }
+
+    #[test]
+    fn nothing_of_a_key_is_shown() {
+        let key = generate(Algorithm::EdDsa).unwrap();
+        let signing = SigningKey::new(Algorithm::EdDsa, "some-kid".to_owned(), key.secret.expose());
+        assert_eq!(format!("{:?}", signing.unwrap()), r#"SigningKey { kid: "some-kid", .. }"#);
     }
 }

@@ -350,7 +350,7 @@ mod tests {
         let generation = Revocation::Generation { session: SESSION, generation: 1, from: at(150) };
         let all = [first, second, generation, whole, other];
         let view = view(&all);
-        assert_eq!(view.newest_ending(USER), Some(2));
+        assert_eq!((view.len(), view.newest_ending(USER)), (5, Some(2)));
         assert_eq!(view.newest_ending(UserId(8)), None);
         let left = (1..).zip(all).map(|(sequence, revocation)| {
             assert!(!view.is_empty());
