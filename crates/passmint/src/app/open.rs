@@ -73,8 +73,8 @@ pub async fn open(config: Config, clock: Arc<dyn Clock>, opening: Opening) -> Re
         revocations.set_swept_until(until);
     }
     load_revocations(&store, &revocations, &clock).await?;
-    let new_database = store.keys().await?.1.is_none();
-    let sealer = Sealer::new(&master_key_of(&config, new_database)?)?;
+    let (_, seal_check) = store.keys().await?;
+    let sealer = Sealer::new(&master_key_of(&config, seal_check.as_deref())?)?;
     let ring = open_ring(&*store, &sealer, &config, clock.now()).await?;
     let hashed = Arc::new(Hashed(Arc::clone(&metrics)));
     let hashing = HashingPool::start(pool_settings(&config), hashed)
@@ -293,17 +293,34 @@ pub fn mark_folders(config: &Config) -> Vec<PathBuf> {
 }
 
 /// Reads the master key; on a new database, makes it where none is given.
-fn master_key_of(config: &Config, new_database: bool) -> Result<SecretBytes> {
+/// The master key; `seal_check` tells the right one, and is `None` on a new database.
+fn master_key_of(config: &Config, seal_check: Option<&[u8]>) -> Result<SecretBytes> {
     if let Some(value) = &config.master_key.value {
         return Ok(value.clone());
     }
     let file = master_key_file(config);
-    if new_database && !file.exists() {
+    let Some(seal_check) = seal_check else {
+        if file.exists() {
+            return Ok(master_key::read(&file)?);
+        }
         let key = master_key::create(&file)?;
         tracing::info!(file = %file.display(), "made a master key: keep a copy of it, apart from the database's backups");
         return Ok(key);
+    };
+    let key = master_key::read(&file)?;
+    let opens = |key: &SecretBytes| Sealer::new(key).is_ok_and(|sealer| sealer.passes(seal_check));
+    if opens(&key) {
+        return Ok(key);
     }
-    Ok(master_key::read(&file)?)
+    // `key reseal` was cut off between the database and the file.
+    match master_key::read(&master_key::next_of(&file)) {
+        Ok(next) if opens(&next) => {
+            let old = master_key::put_next_in_place(&file)?;
+            tracing::warn!(file = %file.display(), old = %old.display(), "put the new master key in its place: `key reseal` was cut off before");
+            Ok(next)
+        }
+        _ => Ok(key),
+    }
 }
 
 fn pool_settings(config: &Config) -> PoolSettings {

@@ -151,7 +151,7 @@ impl Verify {
             return output::json(&whole);
         }
         let text = |name: &str| whole.get(name).map(ToString::to_string).unwrap_or_default();
-        eprintln!(
+        say!(
             "The audit log is whole: {} records, from number {} to number {}. To be noted elsewhere, \
              for --expect of a later check:",
             text("records"),

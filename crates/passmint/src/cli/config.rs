@@ -32,7 +32,7 @@ impl ConfigCommand {
         match self {
             Self::Check => {
                 app::check_files(&Config::load(sources)?)?;
-                eprintln!("The configuration is good.");
+                say!("The configuration is good.");
                 Ok(())
             }
             Self::Print(Print { running: false, json }) => {

@@ -19,19 +19,19 @@ impl Db {
         let Self::Migrate = self;
         if control::server_runs(config).await? {
             let version = control::send(config, Request::DatabaseVersion).await?;
-            eprintln!(
-                "The schema is up to date (version {version}): the running server saw to it."
-            );
+            say!("The schema is up to date (version {version}): the running server saw to it.");
             return Ok(());
         }
         let path = &config.database.sqlite;
         refuse_to_begin_over_another(config)?;
         let lock = DatabaseLock::acquire(path)?;
         let (before, after) = SqliteStore::migrate_only(&lock)?;
-        if before == after {
-            eprintln!("The schema is up to date (version {after}).");
+        if before == 0 {
+            say!("There was no database at {}: made one, of version {after}.", path.display());
+        } else if before == after {
+            say!("The schema is up to date (version {after}).");
         } else {
-            eprintln!("The schema went from version {before} to {after}.");
+            say!("The schema went from version {before} to {after}.");
         }
         Ok(())
     }

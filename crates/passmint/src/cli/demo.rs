@@ -71,13 +71,13 @@ impl Demo {
         let running = Running::start(server, services, sources.clone(), telemetry, OnHangup::Stop)?;
         for (taken, url) in taken.into_iter().zip([&public, &admin]) {
             if let Some(taken) = taken {
-                eprintln!("passmint: {taken} is taken, so the demo is at {url} instead.");
+                say!("passmint: {taken} is taken, so the demo is at {url} instead.");
             }
         }
         let data = sources.data.unwrap_or_default();
         if changed {
             let data = quoted(&data.display().to_string());
-            eprintln!(
+            say!(
                 "passmint: in {data}, {USER} cannot log in with {PASSWORD} any more. \
                  `user delete {USER}`, and the next demo adds it anew."
             );

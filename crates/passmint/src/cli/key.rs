@@ -1,6 +1,6 @@
 //! `passmint key`
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
@@ -107,7 +107,7 @@ impl Key {
                 let made = control::send(config, Request::KeyRotate { now }).await?;
                 let gave_way = made.get("gave_way").and_then(Value::as_array);
                 for kid in gave_way.into_iter().flatten().filter_map(Value::as_str) {
-                    eprintln!("The published key {kid} had not signed yet, and gave way.");
+                    say!("The published key {kid} had not signed yet, and gave way.");
                 }
                 let from = if now { "now on" } else { "one hour from now on" };
                 tell_kid(&made, json, &format!("signs from {from}"))
@@ -120,7 +120,7 @@ impl Key {
                     Some("refresh") => "the sessions whose refresh tokens it made have ended",
                     _ => "failed logins are forgotten, so that nobody is held back any more",
                 };
-                eprintln!("{kid} is revoked: {effect}.");
+                say!("{kid} is revoked: {effect}.");
                 Ok(())
             }
             Self::Import(import) => import.run(config).await,
@@ -149,7 +149,7 @@ fn tell_kid(answer: &Value, json: bool, what: &str) -> Result<()> {
         return output::json(answer);
     }
     let kid = answer.get("kid").and_then(Value::as_str).unwrap_or_default();
-    eprintln!("The key {what}.");
+    say!("The key {what}.");
     Ok(output::line(kid)?)
 }
 
@@ -158,7 +158,7 @@ impl Import {
         let content = std::fs::read(&self.file)
             .with_context(|| format!("cannot read {}", self.file.display()))?;
         if content.starts_with(b"django-insecure-") {
-            eprintln!(
+            say!(
                 "passmint: this secret begins with `django-insecure-`: Django makes such ones for \
                  development, and they often stand in a repository. Whoever has it can make tokens."
             );
@@ -186,44 +186,28 @@ impl Reseal {
                 file.display()
             ),
             Some(file) => (file, false),
-            None => (with_suffix(&current, "new"), true),
+            None => (master_key::next_of(&current), true),
         };
         // A file to be replaced must be the one in use, or the next start would find the wrong key.
         let replaced = if made { Some(master_key::read(&current)?) } else { None };
-        let key = if made && !file.exists() {
-            master_key::create(&file)?
-        } else {
-            master_key::read(&file)?
-        };
+        let is_empty = std::fs::metadata(&file).map_or(true, |file| file.len() == 0);
+        let key =
+            if made && is_empty { master_key::create(&file)? } else { master_key::read(&file)? };
         let request = Request::KeyReseal {
             master_key: key.expose().to_vec(),
             current: replaced.map(|key| key.expose().to_vec()),
         };
         let resealed = control::send(config, request).await?;
         let count = resealed.get("resealed").and_then(Value::as_u64).unwrap_or_default();
-        eprintln!("{count} keys are sealed under {}.", file.display());
+        let sealed = format!("{count} keys are sealed under {}.", file.display());
         if made {
-            let old = unused(&current, "old");
-            master_key::replace(&current, &file, &old)?;
-            eprintln!("It is now {}; the old one is {}.", current.display(), old.display());
+            let old = master_key::put_next_in_place(&current)?;
+            say!("{sealed}");
+            say!("It is now {}; the old one is {}.", current.display(), old.display());
         } else {
-            eprintln!("Give it as master_key.file before the next start.");
+            say!("{sealed}");
+            say!("Give it as master_key.file before the next start.");
         }
         Ok(())
     }
-}
-
-/// The first of `path.suffix`, `path.suffix-2`, … that is not there.
-fn unused(path: &Path, suffix: &str) -> PathBuf {
-    let numbered = (2..).map(|number| with_suffix(path, &format!("{suffix}-{number}")));
-    let mut all = std::iter::once(with_suffix(path, suffix)).chain(numbered);
-    // Of endlessly many names one is free.
-    all.find(|name| std::fs::symlink_metadata(name).is_err()).unwrap_or_else(|| path.to_owned())
-}
-
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".");
-    name.push(suffix);
-    name.into()
 }

@@ -3,7 +3,9 @@
 //! Data goes to standard output, messages to standard error. Exit codes: 0 done, 1 failed, 2 usage.
 //! Commands reach a running server through its socket (`control`) and open the database themselves
 //! only when no server holds it.
-#![expect(clippy::print_stderr, reason = "this room talks to a terminal")]
+
+#[macro_use]
+mod output;
 
 mod audit;
 mod config;
@@ -13,7 +15,6 @@ mod demo;
 mod doctor;
 mod generate;
 mod key;
-mod output;
 mod selftest;
 mod serve;
 mod session;
@@ -90,7 +91,7 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("passmint: {error:#}");
+            say!("passmint: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -133,7 +134,7 @@ fn settings(sources: &Sources) -> Result<Config> {
     if let Some(config) = Config::to_reach_a_server(sources)
         && block_on(control::server_runs(&config)).unwrap_or(false)
     {
-        eprintln!("passmint: the server that runs goes on with the settings it has. {error}");
+        say!("passmint: the server that runs goes on with the settings it has. {error}");
         return Ok(config);
     }
     Err(error.into())

@@ -1,5 +1,6 @@
-//! Data on standard output: tables for people, JSON for programs.
+//! Data on standard output: tables for people, JSON for programs. Words for people on standard error.
 
+use std::fmt::Arguments;
 use std::io::{self, Write as _};
 
 use anyhow::Result;
@@ -21,6 +22,16 @@ pub(super) fn line(text: &str) -> Result<(), Unwritten> {
 /// Prints one line that somebody has to see: a reader that has gone is a failure, too.
 pub(super) fn seen(text: &str) -> Result<()> {
     Ok(print(text).map_err(Unwritten)?)
+}
+
+/// Prints a line on standard error, as `eprintln!` does. Where nobody can read it, it is lost: what was done
+/// is done, and what is left to do goes on.
+macro_rules! say {
+    ($($text:tt)*) => { $crate::cli::output::say_line(format_args!($($text)*)) };
+}
+
+pub(super) fn say_line(text: Arguments<'_>) {
+    drop(writeln!(io::stderr().lock(), "{text}"));
 }
 
 fn print(text: &str) -> io::Result<()> {

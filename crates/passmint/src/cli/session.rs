@@ -76,9 +76,9 @@ impl Session {
                 let ended = control::send(config, request).await?;
                 let count = ended.get("ended").and_then(Value::as_u64).unwrap_or_default();
                 match count {
-                    0 => eprintln!("No session was live."),
-                    1 => eprintln!("1 session ended."),
-                    count => eprintln!("{count} sessions ended."),
+                    0 => say!("No session was live."),
+                    1 => say!("1 session ended."),
+                    count => say!("{count} sessions ended."),
                 }
                 Ok(())
             }

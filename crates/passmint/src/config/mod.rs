@@ -281,6 +281,28 @@ mod tests {
     }
 
     #[test]
+    fn what_kubernetes_sets_for_a_service_of_that_name_is_no_mistake() {
+        let set = [
+            "PORT=tcp://10.0.0.1:80",
+            "SERVICE_HOST=10.0.0.1",
+            "SERVICE_PORT=80",
+            "SERVICE_PORT_HTTP=80",
+            "PORT_80_TCP=tcp://10.0.0.1:80",
+            "PORT_80_TCP_PROTO=tcp",
+            "PORT_80_TCP_PORT=80",
+            "PORT_80_TCP_ADDR=10.0.0.1",
+        ];
+        let set = set.map(|set| set.split_once('=').unwrap());
+        let set = set.map(|(name, value)| (format!("PASSMINT_{name}"), value));
+        let environment: Vec<_> = set.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+        assert!(load(&environment, "").is_ok());
+        for mistake in ["PORTS", "PORT_X_TCP", "PORT_80", "PORT_80_TCP_X", "SERVICE", "HOST"] {
+            let mistake = format!("PASSMINT_{mistake}");
+            assert!(load(&[(&mistake, "1")], "").is_err(), "{mistake}");
+        }
+    }
+
+    #[test]
     fn all_mistakes_are_reported_at_once_with_their_places() {
         let toml =
             "[sessions]\nreuse_interval = \"11m\"\nmax_per_usr = 5\n\n[srever]\nlisten = 1\n";

@@ -129,7 +129,12 @@ impl Reader {
             Err(cause) => self.problems.push(Problem {
                 place: Place::File(path.to_owned(), 0),
                 setting: None,
-                message: format!("cannot be read: {cause}"),
+                message: match cause.kind() {
+                    std::io::ErrorKind::PermissionDenied => {
+                        format!("cannot be read: {cause}. Run this as the user that runs Passmint")
+                    }
+                    _ => format!("cannot be read: {cause}"),
+                },
             }),
         }
     }
@@ -176,6 +181,9 @@ impl Reader {
             let Some(rest) = name.strip_prefix("PASSMINT_").filter(|rest| *rest != "CONFIG") else {
                 continue;
             };
+            if is_of_kubernetes(rest) {
+                continue;
+            }
             let place = Place::Variable(name.clone());
             match rest.split_once("__") {
                 Some((section, key)) => {
@@ -448,4 +456,19 @@ fn distance(a: &str, b: &str) -> usize {
         }
     }
     row.last().copied().unwrap_or(usize::MAX)
+}
+/// Whether Kubernetes sets that variable, after `PASSMINT_`, where a Service is called `passmint`: for programs
+/// that find each other as containers did that were linked. No setting is called like that.
+fn is_of_kubernetes(rest: &str) -> bool {
+    let of_a_port = |rest: &str| {
+        let mut parts = rest.split('_');
+        let number = parts.next().is_some_and(|number| number.parse::<u16>().is_ok());
+        let protocol = matches!(parts.next(), Some("TCP" | "UDP" | "SCTP"));
+        number && protocol && matches!(parts.next(), None | Some("PROTO" | "PORT" | "ADDR"))
+    };
+    rest == "PORT"
+        || rest == "SERVICE_HOST"
+        || rest == "SERVICE_PORT"
+        || rest.starts_with("SERVICE_PORT_")
+        || rest.strip_prefix("PORT_").is_some_and(of_a_port)
 }

@@ -67,10 +67,8 @@ pub fn read(algorithm: Algorithm, content: &[u8]) -> Result<Imported, ImportErro
         if is_encoded_key(content) {
             return Err(ImportError::NotRaw);
         }
-        if is_guessable(secret) {
-            return Err(ImportError::Guessable);
-        }
-        return private(algorithm, secret);
+        let imported = private(algorithm, secret)?;
+        return if is_guessable(secret) { Err(ImportError::Guessable) } else { Ok(imported) };
     }
     if is_encrypted(content) {
         return Err(ImportError::Encrypted);

@@ -53,25 +53,57 @@ pub fn read(path: &Path) -> Result<SecretBytes, MasterKeyError> {
     key.map(SecretBytes::new).ok_or_else(|| MasterKeyError::Malformed(path.to_owned()))
 }
 
-/// Makes a key and its file, which must not exist yet. Durable before it returns: keys are going to
-/// be sealed under it.
+/// Makes a key and its file, which must not exist yet, or be empty: what a full disk left of an earlier try.
+/// Durable before it returns: keys are going to be sealed under it.
 pub fn create(path: &Path) -> Result<SecretBytes, MasterKeyError> {
     let io = |cause| MasterKeyError::Io(path.to_owned(), cause);
+    if std::fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() == 0) {
+        std::fs::remove_file(path).map_err(io)?;
+    }
     let key = random::bytes::<32>()?.to_vec();
     let mut file =
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(io)?;
     let text = Zeroizing::new(format!("{}\n", STANDARD.encode(&key)));
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io)?;
+    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+    if let Err(cause) = written {
+        // A part of a key is no key.
+        drop(std::fs::remove_file(path));
+        return Err(io(cause));
+    }
     sync_folder(path).map_err(io)?;
     Ok(SecretBytes::new(key))
 }
 
-/// Puts `current` aside as `old` and `new` in its place, durably.
-pub fn replace(current: &Path, new: &Path, old: &Path) -> Result<(), MasterKeyError> {
-    std::fs::rename(current, old)
-        .and_then(|()| std::fs::rename(new, current))
-        .and_then(|()| sync_folder(current))
-        .map_err(|cause| MasterKeyError::Io(current.to_owned(), cause))
+/// Where the key that is to follow that of `path` is made.
+pub fn next_of(path: &Path) -> PathBuf {
+    with_suffix(path, "new")
+}
+
+/// Puts the next key in the place of `path`, durably: at every moment there is a whole key there. Returns where
+/// the one that was there is now.
+pub fn put_next_in_place(path: &Path) -> Result<PathBuf, MasterKeyError> {
+    let old = unused(path, "old");
+    std::fs::hard_link(path, &old)
+        .or_else(|_| std::fs::copy(path, &old).map(drop))
+        .and_then(|()| std::fs::rename(next_of(path), path))
+        .and_then(|()| sync_folder(path))
+        .map_err(|cause| MasterKeyError::Io(path.to_owned(), cause))?;
+    Ok(old)
+}
+
+/// The first of `path.suffix`, `path.suffix-2`, … that is not there.
+fn unused(path: &Path, suffix: &str) -> PathBuf {
+    let numbered = (2..).map(|number| with_suffix(path, &format!("{suffix}-{number}")));
+    let mut all = std::iter::once(with_suffix(path, suffix)).chain(numbered);
+    // Of endlessly many names one is free.
+    all.find(|name| std::fs::symlink_metadata(name).is_err()).unwrap_or_else(|| path.to_owned())
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(suffix);
+    name.into()
 }
 
 fn sync_folder(path: &Path) -> std::io::Result<()> {

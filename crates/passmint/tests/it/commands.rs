@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::harness::{PASSMINT, PASSWORD, Server};
+use crate::harness::{PASSMINT, PASSWORD, Server, run_with_input};
 
 #[test]
 fn users_are_managed_while_the_server_runs_and_it_notices_at_once() {
@@ -212,6 +212,23 @@ fn claims_and_roles_are_bounded_and_numbers_stay_what_they_are() {
     let output = server.run(&arguments);
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("at most 2048 bytes together"));
+}
+
+#[test]
+fn what_is_said_to_nobody_stops_no_command() {
+    let server = Server::start();
+    let run = |arguments: &[&str], input: &str| {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = run_with_input(server.command().stderr(full), arguments, input);
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, password) = run(&["user", "add", "asha"], "");
+    assert_eq!((code, password.trim().len()), (Some(0), 20), "{password}");
+    server.login_with("asha", password.trim());
+    let users = r#"{"username":"bela","password_hash":"!"}"#;
+    assert_eq!(run(&["user", "import", "-"], users).0, Some(0));
+    assert_eq!(run(&["user", "disable", "bela"], "").0, Some(0));
+    assert_eq!(run(&["user", "show", "nobody"], "").0, Some(1));
 }
 
 #[test]

@@ -401,6 +401,33 @@ fn reseal_refuses_to_replace_a_file_that_is_not_in_use() {
 }
 
 #[test]
+fn a_reseal_that_was_cut_off_is_completed_by_the_next_start() {
+    let mut server = Server::start();
+    server.add_user("asha");
+    let pair = server.login("asha");
+    let [master, next, old] =
+        ["master.key", "master.key.new", "master.key.old"].map(|name| server.data.join(name));
+    // What a full disk left of an earlier try.
+    std::fs::write(&next, "").unwrap();
+    // Nobody reads what is said, and the key is in its place all the same.
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let status = server.command().args(["key", "reseal"]).stderr(full).status().unwrap();
+    assert_eq!(status.code(), Some(0));
+    assert!(!next.exists());
+    server.stop();
+    let resealed = std::fs::read(&master).unwrap();
+    // Cut off before the new key was in its place.
+    std::fs::rename(&master, &next).unwrap();
+    std::fs::rename(&old, &master).unwrap();
+    let said = String::from_utf8(server.run(&["doctor"]).stdout).unwrap();
+    assert!(said.contains("`key reseal` was cut off"), "{said}");
+    server.start_again();
+    assert!(server.log().contains("put the new master key in its place"), "{}", server.log());
+    assert!(std::fs::read(&master).unwrap() == resealed && old.exists() && !next.exists());
+    assert_eq!(server.refresh(&pair.refresh_token).status, 200);
+}
+
+#[test]
 fn keys_are_sealed_under_the_master_key() {
     use std::os::unix::fs::PermissionsExt as _;
     let mut server = Server::start();

@@ -64,7 +64,7 @@ pub(super) async fn send(config: &Config, request: Request) -> Result<Value> {
         match app::open(config.clone(), clock, Opening::Command).await {
             Ok(services) => {
                 if new {
-                    eprintln!("passmint: there was no database at {path}: made one.");
+                    say!("passmint: there was no database at {path}: made one.");
                 }
                 return execute::execute(&services, request).await;
             }

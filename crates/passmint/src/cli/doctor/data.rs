@@ -177,7 +177,14 @@ pub(super) fn master_key(config: &Config, examined: Option<Examined>) -> Finding
     }
     let file = master_key_file(config);
     match key_file::read(&file) {
-        Ok(key) if !fits(&key) => wrong(&file.display().to_string()),
+        Ok(key) if !fits(&key) => match key_file::read(&key_file::next_of(&file)) {
+            Ok(next) if seal_check.is_some() && fits(&next) => {
+                let text = "`key reseal` was cut off before the new key was in its place; the next start \
+                            of the server, or any other command, completes it";
+                Finding::new(Verdict::Advice, WHAT, text)
+            }
+            _ => wrong(&file.display().to_string()),
+        },
         Ok(_) => {
             let text = format!("{}; keep a copy apart from the database's backups", file.display());
             Finding::new(Verdict::Good, WHAT, text)

@@ -91,6 +91,8 @@ fn other_settings(config: &Config, running: &Value) -> Option<Finding> {
     let others: Vec<String> = config
         .effective
         .iter()
+        // That is the same one, however its path is written: this server was found by it.
+        .filter(|here| here.setting != "database.url")
         .filter_map(|here| {
             let there = running.get(&here.setting).filter(|there| **there != here.value)?;
             Some(format!("{} ({there}, here {})", here.setting, here.value))

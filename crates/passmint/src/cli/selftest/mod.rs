@@ -85,7 +85,7 @@ pub(super) struct Selftest {
 
 /// A message beside the sheet.
 fn tell(text: &str) {
-    eprintln!("passmint: {text}");
+    say!("passmint: {text}");
 }
 
 impl Selftest {

@@ -133,28 +133,26 @@ impl User {
                 let request = Request::UserUnlock { name: name.clone() };
                 let unlocked = control::send(config, request).await?;
                 if unlocked.get("had_failures").and_then(Value::as_bool) == Some(false) {
-                    eprintln!("{name} has no failed logins: nothing was to be forgotten.");
+                    say!("{name} has no failed logins: nothing was to be forgotten.");
                 } else {
-                    eprintln!(
-                        "All failed logins of {name} are forgotten; no login waits any more."
-                    );
+                    say!("All failed logins of {name} are forgotten; no login waits any more.");
                 }
                 Ok(())
             }
             Self::Import(import) => import.run(config).await,
             Self::Enable(Name { name }) => {
                 control::send(config, Request::UserEnable { name: name.clone() }).await?;
-                eprintln!("{name} may log in again.");
+                say!("{name} may log in again.");
                 Ok(())
             }
             Self::Disable(Name { name }) => {
                 control::send(config, Request::UserDisable { name: name.clone() }).await?;
-                eprintln!("{name} is disabled, and all sessions are ended.");
+                say!("{name} is disabled, and all sessions are ended.");
                 Ok(())
             }
             Self::Delete(Name { name }) => {
                 control::send(config, Request::UserDelete { name: name.clone() }).await?;
-                eprintln!("{name} is deleted, and all sessions are ended.");
+                say!("{name} is deleted, and all sessions are ended.");
                 Ok(())
             }
         }
@@ -219,7 +217,7 @@ impl Add {
         let id = added.get("id").and_then(Value::as_i64).unwrap_or_default();
         let generated = added.get("password").and_then(Value::as_str);
         if !json {
-            eprintln!("Added {name} with id {id}.");
+            say!("Added {name} with id {id}.");
         }
         let Some(password) = generated else {
             return if json { output::json(&added) } else { Ok(()) };
@@ -227,7 +225,7 @@ impl Add {
         let shown = if json {
             output::json_seen(&added)
         } else {
-            eprintln!("The password, shown only now:");
+            say!("The password, shown only now:");
             output::seen(password)
         };
         shown.map_err(|error| {
@@ -256,7 +254,7 @@ impl Passwd {
         if json && given.is_some() {
             return output::json(&json!({ "password": null }));
         }
-        eprintln!("{name} has a new password, and all sessions are ended.");
+        say!("{name} has a new password, and all sessions are ended.");
         Ok(())
     }
 }
@@ -269,7 +267,7 @@ async fn generate(config: &Config, name: &str, json: bool) -> Result<String> {
     let shown = if json {
         output::json_seen(&json!({ "password": password }))
     } else {
-        eprintln!("The password of {name}, shown only now:");
+        say!("The password of {name}, shown only now:");
         output::seen(&password)
     };
     shown.with_context(|| format!("{name} has the password as before"))?;

@@ -4,7 +4,7 @@
 //! models than users only the names of groups are read), and one JSON object a line or an array of them
 //! in this server's own words.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Map, Value};
@@ -34,6 +34,10 @@ pub(super) struct LeftBehind {
     pub(super) staff: usize,
     pub(super) superuser: usize,
     pub(super) permissions: usize,
+    /// Users without an id.
+    pub(super) ids: usize,
+    /// Objects of other models than users and groups, by their model.
+    pub(super) others: BTreeMap<String, usize>,
 }
 
 /// The users of the file, in its order.
@@ -107,8 +111,24 @@ fn user(
     else {
         return Some(serde_json::from_value(Value::Object(object)).map_err(|error| fault(&error)));
     };
-    let is_user = model.to_lowercase().ends_with("user") && fields.contains_key("password");
-    is_user.then(|| django(object.remove("pk"), fields, roles, left))
+    let model = model.to_lowercase();
+    if !is_user(&model, &fields) {
+        if model != "auth.group" {
+            *left.others.entry(model).or_default() += 1;
+        }
+        return None;
+    }
+    let id = object.remove("pk").filter(|id| !id.is_null());
+    left.ids += usize::from(id.is_none());
+    Some(django(id, fields, roles, left))
+}
+
+/// Whether these are the fields of a user: Django's own, or of a model of one's own, which always has
+/// `password` and `last_login` (`AbstractBaseUser`).
+fn is_user(model: &str, fields: &Map<String, Value>) -> bool {
+    let is_called_so = model.ends_with("user");
+    model == "auth.user"
+        || fields.contains_key("password") && (is_called_so || fields.contains_key("last_login"))
 }
 
 /// The library's words quote values; a hash is none of anybody's business.
@@ -125,20 +145,25 @@ fn django(
     roles: &Roles,
     left: &mut LeftBehind,
 ) -> Result<ImportedUser, String> {
+    let has_name = fields.contains_key("username");
     let mut text = |name: &str| match fields.remove(name) {
         Some(Value::String(text)) => Ok(text),
         None | Some(Value::Null) => Ok(String::new()),
         Some(_) => Err(format!("its {name} is no text")),
     };
-    let (mut username, email) = (text("username")?, text("email")?);
+    // Models that log in by e-mail have no other name.
+    let named_by = if has_name { "username" } else { "email" };
+    let (username, email) = (text("username")?, text("email")?);
+    let username = if has_name { username } else { email.clone() };
     if username.is_empty() {
-        // Models that log in by e-mail have no other name.
-        username.clone_from(&email);
-    }
-    if username.is_empty() {
-        return Err("it has neither username nor email".to_owned());
+        return Err(format!("it has no {named_by}, by which it would log in"));
     }
     let (password_hash, joined) = (text("password")?, text("date_joined")?);
+    if password_hash.is_empty() {
+        return Err(
+            "it has no password: Django writes `!` where nobody may log in by one".to_owned()
+        );
+    }
     let (first_name, last_name) = (text("first_name")?, text("last_name")?);
     let active = flag(&fields, "is_active")?.unwrap_or(true);
     Ok(ImportedUser {
@@ -247,6 +272,33 @@ mod tests {
         assert!(super::read("  ", Roles::default()).is_err());
         let csv = super::read("id,username\n1,asha\n", Roles::default()).err().unwrap();
         assert!(csv.to_string().contains("CSV"), "{csv}");
+    }
+
+    #[test]
+    fn no_user_of_a_dump_is_passed_over_without_a_word() {
+        let text = r#"
+            {"model":"auth.user","pk":1,"fields":{"username":"asha","email":"a@b.c"}}
+            {"model":"auth.user","pk":2,"fields":{"username":"","email":"b@b.c","password":"!"}}
+            {"model":"accounts.member","pk":3,"fields":{"email":"m@b.c","password":"!","last_login":null}}
+            {"model":"accounts.member","pk":4,"fields":{"phone":"1","password":"!","last_login":null}}
+            {"model":"auth.user","fields":{"username":"zoe","password":"!"}}
+            {"model":"auth.user","pk":null,"fields":{"username":"noor","password":"!"}}
+            {"model":"auth.group","pk":1,"fields":{"name":"staff"}}
+            {"model":"sessions.Session","pk":"a","fields":{"session_data":"x"}}
+            {"model":"wifi.network","pk":"a","fields":{"password":"x"}}"#;
+        let (read, left) = users(text, Roles::default());
+        let names: Vec<_> = read
+            .iter()
+            .map(|entry| entry.user.as_ref().map(|user| user.username.as_str()))
+            .collect();
+        assert!(names[0].unwrap_err().contains("no password"));
+        assert!(names[1].unwrap_err().contains("no username"));
+        assert_eq!(names[2], Ok("m@b.c"));
+        assert!(names[3].unwrap_err().contains("no email"));
+        assert_eq!(names[4..], [Ok("zoe"), Ok("noor")]);
+        assert_eq!(left.ids, 2);
+        let others = [("sessions.session", 1), ("wifi.network", 1)];
+        assert_eq!(left.others, others.map(|(model, count)| (model.to_owned(), count)).into());
     }
 
     #[test]

@@ -141,7 +141,7 @@ impl Import {
     fn show(&self, report: &Report) -> Result<()> {
         let Report { imported, existing, refused, left } = report;
         for (place, why) in refused {
-            eprintln!("{place}: {why}");
+            say!("{place}: {why}");
         }
         for (what, count, remedy) in [
             ("is_staff", left.staff, ": --staff-role ROLE makes a role of it"),
@@ -149,8 +149,20 @@ impl Import {
             ("user_permissions", left.permissions, "; only groups become roles"),
         ] {
             if count > 0 {
-                eprintln!("{what} of {} is not taken over{remedy}", users(count));
+                say!("{what} of {} is not taken over{remedy}", users(count));
             }
+        }
+        if left.ids > 0 {
+            say!(
+                "{} of the dump without pk, as --natural-primary leaves it out: given new ids. Tokens of the \
+                 old service name others by them, so do not import its key.",
+                users(left.ids)
+            );
+        }
+        if !left.others.is_empty() {
+            let others = left.others.iter().map(|(model, count)| format!("{count} of {model}"));
+            let others = others.collect::<Vec<_>>().join(", ");
+            say!("Passed over, for these are no users: {others}.");
         }
         if self.json {
             output::json(&json!({
@@ -162,17 +174,19 @@ impl Import {
                     "is_staff": left.staff,
                     "is_superuser": left.superuser,
                     "user_permissions": left.permissions,
+                    "ids": left.ids,
+                    "other_models": left.others,
                 },
             }))?;
         } else if self.dry_run {
-            eprintln!(
+            say!(
                 "{} would be imported, {existing} would be there already, {} would be refused; \
                  nothing was changed.",
                 users(*imported),
                 refused.len()
             );
         } else {
-            eprintln!(
+            say!(
                 "{} imported, {existing} there already, {} refused.",
                 users(*imported),
                 refused.len()
