@@ -49,15 +49,18 @@ impl Shared {
     }
 
     /// By how much an imported hash of `network` that came now would wait longer than it may. Nobody can be
-    /// displaced there without telling who was imported; so whoever fails often has less of the time.
+    /// displaced there without telling who was imported; so whoever used much has less of the time. Those that
+    /// are computed alone are no reason to refuse.
     pub(super) fn foreign_excess(
         &self,
         state: &State,
         network: Network,
         max_wait: Duration,
     ) -> Duration {
-        let failures = state.failures.count(network.neighbourhood(), Instant::now());
-        let longest = longest_for(planned(max_wait), failures);
+        if state.foreign.queue.ahead_of(network) == 0 {
+            return Duration::ZERO;
+        }
+        let longest = longest_for(planned(max_wait), state.usage.of(network, Instant::now()));
         self.expected_foreign_wait(state, network).saturating_sub(longest)
     }
 
@@ -91,8 +94,8 @@ impl Shared {
         if overloaded.retry_after.is_zero() {
             return Ok(None);
         }
-        let failures = state.failures.count(turn.network.neighbourhood(), now);
-        let gives_way = state.own.queue.gives_way(turn.network, failures).is_some();
+        let used = state.usage.of(turn.network, now);
+        let gives_way = state.own.queue.gives_way(turn.network, used).is_some();
         if gives_way && foreign_excess.is_zero() { Ok(Some(overloaded)) } else { Err(overloaded) }
     }
 }
@@ -109,9 +112,9 @@ fn longest_in_queue(longest: Duration, has_been_full: bool, hash_time: Duration)
     if has_been_full { (longest / 4).max(2 * hash_time).min(longest) } else { longest }
 }
 
-/// How much of the longest wait a neighbourhood has that failed so often of late: from all of it to half.
-fn longest_for(longest: Duration, failures: u32) -> Duration {
-    longest / 2 + longest / (2 + failures)
+/// How much of the longest wait a network has that used so much of late: from all of it to a quarter.
+fn longest_for(longest: Duration, used: u32) -> Duration {
+    longest / 4 + longest * 3 / (4 + used)
 }
 
 #[cfg(test)]
@@ -129,9 +132,9 @@ mod tests {
     }
 
     #[test]
-    fn whoever_failed_more_may_wait_less() {
-        let waits =
-            [0, 1, 2, 8, 24].map(|failures| longest_for(Duration::from_millis(1560), failures));
-        assert_eq!(waits.map(|wait| wait.as_millis()), [1560, 1300, 1170, 936, 840]);
+    fn whoever_used_more_may_wait_less() {
+        let longest = Duration::from_millis(1560);
+        let waits = [0, 1, 2, 8, 26].map(|used| longest_for(longest, used).as_millis());
+        assert_eq!(waits, [1560, 1326, 1170, 780, 546]);
     }
 }

@@ -1,6 +1,7 @@
 //! Who is let in, on a pool that has no threads: nothing ends, and no time passes.
 
 use super::super::core::Core;
+use super::super::price::Price;
 use super::*;
 
 const DEAR: Scheme = Scheme::Bcrypt { cost: 14 };
@@ -20,7 +21,8 @@ fn pool(hash_time: Duration) -> HashingPool {
     let mut state = pool.shared.state.lock();
     state.hash_time = hash_time;
     state.prices.learn(&[DEAR]);
-    state.prices.measured(DEAR, Duration::from_secs(1));
+    let second = Duration::from_secs(1);
+    state.prices.measured(DEAR, Price { elapsed: 5 * second, processor: second });
     drop(state);
     pool
 }
@@ -45,10 +47,9 @@ fn wait_for_an_imported_hash(pool: &HashingPool, from: &str) {
     pool.shared.state.lock().foreign.queue.push(turn(from).network, 0, job);
 }
 
-fn fail(pool: &HashingPool, from: &str, times: usize) {
+fn use_up(pool: &HashingPool, from: &str, was_right: bool, times: usize) {
     let mut state = pool.shared.state.lock();
-    let neighbourhood = turn(from).network.neighbourhood();
-    (0..times).for_each(|_| state.failures.note(neighbourhood, Instant::now()));
+    (0..times).for_each(|_| state.usage.note(turn(from).network, was_right, Instant::now()));
 }
 
 #[test]
@@ -58,7 +59,7 @@ fn neighbourhoods_that_fail_leave_room_among_the_imported_hashes_for_those_that_
     let mut let_in = 0;
     for number in 0..50 {
         let attacker = format!("10.0.{number}.1");
-        fail(&pool, &attacker, 8);
+        use_up(&pool, &attacker, false, 8);
         if pool.admit(&turn(&attacker)).is_ok() {
             wait_for_an_imported_hash(&pool, &attacker);
             let_in += 1;
@@ -112,7 +113,7 @@ fn jobs_that_wait_for_a_place_of_their_network_are_in_nobody_elses_way() {
     drop(state);
     let waiting: Vec<_> = (0..40).map_while(|_| verify(&pool, attacker).ok()).collect();
     assert_eq!(waiting.len(), 34, "as many as the queue holds");
-    assert!(verify(&pool, "10.0.0.2").is_err(), "nor another one of its neighbourhood");
+    assert!(verify(&pool, attacker).is_err());
     assert!(!pool.shared.state.lock().own.has_been_full());
     let others: Vec<_> = (0..40).map_while(|_| verify(&pool, "192.0.2.1").ok()).collect();
     assert_eq!(others.len(), 34, "as if the attacker were not there");
@@ -124,18 +125,42 @@ fn jobs_that_wait_for_a_place_of_their_network_are_in_nobody_elses_way() {
     }
 }
 
-#[test]
-fn whoever_failed_of_late_makes_room_in_a_full_queue_for_whoever_did_not() {
-    let pool = pool(Duration::from_millis(800));
-    // One job each, and dear ones: nobody has more than others.
+/// Fills the queue from networks that have used it before, one job of each.
+fn fill(pool: &HashingPool, was_right: bool) -> Vec<Answered> {
     let mut waiting = Vec::new();
     for number in 0..20 {
         let attacker = format!("10.0.{number}.1");
-        fail(&pool, &attacker, 1);
-        waiting.extend(verify(&pool, &attacker));
+        use_up(pool, &attacker, was_right, 12);
+        waiting.extend(verify(pool, &attacker));
     }
-    assert_eq!(waiting.len(), 6);
+    assert_eq!(waiting.len(), 6, "as many as have room");
+    waiting
+}
+
+fn refused(waiting: &mut [Answered]) -> usize {
+    let answers = waiting.iter_mut().filter_map(|answered| answered.try_recv().ok());
+    answers.filter(Result::is_err).count()
+}
+
+#[test]
+fn whoever_used_much_of_late_makes_room_in_a_full_queue_for_whoever_did_not() {
+    for was_right in [false, true] {
+        // Dear ones, so that few have room.
+        let pool = pool(Duration::from_millis(800));
+        let mut waiting = fill(&pool, was_right);
+        assert!(verify(&pool, "192.0.2.1").is_ok());
+        assert_eq!(refused(&mut waiting), 1, "with right passwords: {was_right}");
+        assert!(verify(&pool, "10.0.30.1").is_ok(), "a newcomer, wherever from");
+        assert_eq!(refused(&mut waiting), 1);
+    }
+}
+
+#[test]
+fn whoever_guesses_from_an_address_pushes_its_neighbours_back_little() {
+    let pool = pool(Duration::from_millis(800));
+    use_up(&pool, "192.0.2.66", false, 26);
+    use_up(&pool, "192.0.2.1", true, 1);
+    let mut waiting = fill(&pool, false);
     assert!(verify(&pool, "192.0.2.1").is_ok());
-    let refused = waiting.iter_mut().filter_map(|answered| answered.try_recv().ok());
-    assert_eq!(refused.filter(Result::is_err).count(), 1);
+    assert_eq!(refused(&mut waiting), 1);
 }

@@ -2,19 +2,19 @@
 //!
 //! `core` computes Argon2id, `format` reads hashes of all kinds and computes them, `pool` takes jobs and
 //! answers, `admission` decides who is let in, `worker` computes on a fixed number of low-priority threads,
-//! `queue` gives fair turns, `places` limits what one party has under way, `failures` counts wrong passwords
-//! by neighbourhood, `memory` keeps that of hashes from elsewhere, `price` knows what the stored hashes cost.
+//! `queue` gives fair turns, `places` limits what one party has under way, `usage` counts what it used of
+//! late, `memory` keeps that of hashes from elsewhere, `price` knows what the stored hashes cost.
 //! Nothing else hashes passwords.
 
 mod admission;
 mod core;
-mod failures;
 mod format;
 mod memory;
 mod places;
 mod pool;
 mod price;
 mod queue;
+mod usage;
 mod worker;
 
 pub use self::core::Backend;

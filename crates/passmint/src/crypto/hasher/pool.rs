@@ -15,11 +15,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::field::Empty;
 
 use super::core::Backend;
-use super::failures::Failures;
 use super::format::{Argon2Params, Parsed, Scheme, prefix};
 use super::memory::Memory;
 use super::places::Places;
 use super::price::Prices;
+use super::usage::Usage;
 use super::worker::{ForeignJob, ForeignWork, Lane};
 use crate::domain::network::Network;
 use crate::domain::secret::{Password, PasswordHash};
@@ -176,7 +176,7 @@ pub(super) struct State {
     /// Imported hashes of other kinds and costs.
     pub(super) foreign: Lane<ForeignJob>,
     pub(super) places: Places,
-    pub(super) failures: Failures,
+    pub(super) usage: Usage,
     pub(super) hash_time: Duration,
     pub(super) prices: Prices,
     pub(super) closed: bool,
@@ -226,7 +226,7 @@ impl HashingPool {
                 own: Lane::default(),
                 foreign: Lane::default(),
                 places: Places::default(),
-                failures: Failures::default(),
+                usage: Usage::default(),
                 hash_time: FIRST_GUESS,
                 prices: Prices::default(),
                 closed: false,
@@ -316,9 +316,9 @@ impl HashingPool {
         let mut state = self.shared.state.lock();
         // Whoever has filled the queue makes room for those who have not.
         let (since, claim) = (Instant::now(), Claim::default());
-        let failures = state.failures.count(turn.network.neighbourhood(), since);
+        let used = state.usage.of(turn.network, since);
         if let Some(overloaded) = self.shared.room(&mut state, turn, work.is_verification())?
-            && let Some(displaced) = state.own.queue.make_room(turn.network, failures)
+            && let Some(displaced) = state.own.queue.make_room(turn.network, used)
         {
             displaced.work.refuse(overloaded);
         }
@@ -331,7 +331,7 @@ impl HashingPool {
             deadline: since + turn.max_wait,
             span,
         };
-        state.own.queue.push(turn.network, failures, job);
+        state.own.queue.push(turn.network, used, job);
         drop(state);
         self.shared.arrived.notify_one();
         Ok(claim)

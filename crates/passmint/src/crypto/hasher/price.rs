@@ -11,10 +11,19 @@ use super::format::Scheme;
 /// does not stand out: half of it more.
 const HEADROOM: u32 = 2;
 
+/// What one hash takes, smoothed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Price {
+    /// From its beginning to its end: beside other work much longer than without.
+    pub(super) elapsed: Duration,
+    /// Of the processor.
+    pub(super) processor: Duration,
+}
+
 /// The schemes of stored hashes beside the own one, with what each takes.
 #[derive(Default)]
 pub(super) struct Prices {
-    known: HashMap<Scheme, Duration>,
+    known: HashMap<Scheme, Price>,
     /// Those that are being measured, or are going to be.
     pending: HashSet<Scheme>,
 }
@@ -29,7 +38,9 @@ impl Prices {
             .into_iter()
             .filter(|scheme| !self.known.contains_key(scheme) && self.pending.insert(*scheme))
             .collect();
+        // Those that cost most, which decide how long refusals wait, are mostly the last.
         unmeasured.sort_unstable();
+        unmeasured.reverse();
         unmeasured
     }
 
@@ -38,9 +49,10 @@ impl Prices {
         self.pending.remove(&scheme);
     }
 
-    /// What the slowest of them takes; `None`: there are no others than own hashes.
+    /// How long the slowest of them keeps a processor; `None`: there are no others than own hashes. Other work
+    /// does not make it longer: a busy machine would refuse everybody.
     pub(super) fn slowest(&self) -> Option<Duration> {
-        self.known.values().max().copied()
+        self.known.values().map(|price| price.processor).max()
     }
 
     /// All of them.
@@ -49,16 +61,17 @@ impl Prices {
     }
 
     /// Takes what one hash of that scheme took. The first counts whole, later ones an eighth.
-    pub(super) fn measured(&mut self, scheme: Scheme, took: Duration) {
+    pub(super) fn measured(&mut self, scheme: Scheme, took: Price) {
         let price = self.known.entry(scheme).or_insert(took);
-        *price = (*price * 7 + took) / 8;
+        price.elapsed = (price.elapsed * 7 + took.elapsed) / 8;
+        price.processor = (price.processor * 7 + took.processor) / 8;
     }
 
     /// How long after its hash began a refusal is answered, where an own hash takes `own`; `None`:
     /// at once, for all hashes are alike.
     pub(super) fn floor(&self, own: Duration) -> Option<Duration> {
-        let dearest = self.known.values().max()?.max(&own);
-        Some(*dearest + *dearest / HEADROOM)
+        let dearest = self.known.values().map(|price| price.elapsed).max()?.max(own);
+        Some(dearest + dearest / HEADROOM)
     }
 }
 
@@ -69,15 +82,17 @@ mod tests {
     #[test]
     fn the_dearest_stored_hash_sets_the_floor() {
         let millis = Duration::from_millis;
+        let price = |elapsed| Price { elapsed: millis(elapsed), processor: millis(elapsed / 2) };
         let (cheap, dear) = (Scheme::Bcrypt { cost: 4 }, Scheme::Bcrypt { cost: 12 });
         let mut prices = Prices::default();
         assert_eq!(prices.floor(millis(4)), None);
-        assert_eq!(prices.learn(&[cheap, dear, cheap]), [cheap, dear], "each once");
-        prices.measured(cheap, millis(2));
+        assert_eq!(prices.learn(&[cheap, dear, cheap]), [dear, cheap], "each once");
+        prices.measured(cheap, price(2));
         assert_eq!(prices.floor(millis(4)), Some(millis(6)), "the own one is the dearest");
-        prices.measured(dear, millis(100));
+        prices.measured(dear, price(100));
         assert_eq!(prices.floor(millis(4)), Some(millis(150)));
-        prices.measured(dear, millis(180));
+        assert_eq!(prices.slowest(), Some(millis(50)), "however long other work makes it");
+        prices.measured(dear, price(180));
         assert_eq!(prices.floor(millis(4)), Some(millis(165)));
         assert_eq!(prices.learn(&[cheap]), []);
         assert_eq!(prices.floor(millis(4)), Some(millis(6)));
@@ -97,7 +112,8 @@ mod tests {
         }
         assert_eq!(measurements, 1);
         assert_eq!(prices.learn(&[one, other]), [other]);
-        prices.measured(one, Duration::from_millis(2));
+        let took = Duration::from_millis(2);
+        prices.measured(one, Price { elapsed: took, processor: took });
         prices.measurement_ended(one);
         prices.measurement_ended(other);
         assert_eq!(prices.learn(&[one, other]), [other], "one that came to nothing is made again");

@@ -1,20 +1,27 @@
 //! The jobs that wait, in fair turns: one neighbourhood after the other, and in each one network after
 //! the other, whoever has sent more. A flood fills its own line and takes nobody else's turn, also from
 //! many networks of one party. Where there is no room, the neighbourhood with most jobs gives way, and of
-//! those with as many the one with most failures of late.
+//! those with as many the one that used most of late; in a neighbourhood, the network.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use crate::domain::network::{Neighbourhood, Network};
 
+/// The jobs of one network.
+struct Line<J> {
+    jobs: VecDeque<J>,
+    /// What it had used of late when its last job came.
+    used: u32,
+}
+
 /// The lines of one neighbourhood's networks.
 struct Group<J> {
-    lines: HashMap<Network, VecDeque<J>>,
+    lines: HashMap<Network, Line<J>>,
     /// Networks with jobs, in the order of their turns.
     turns: VecDeque<Network>,
     len: usize,
-    /// Its failures of late, when its last job came.
-    failures: u32,
+    /// What the network of its last job had used of late then.
+    used: u32,
 }
 
 /// Lines of jobs by neighbourhood and network.
@@ -22,7 +29,7 @@ pub(super) struct FairQueue<J> {
     groups: HashMap<Neighbourhood, Group<J>>,
     /// Neighbourhoods with jobs, in the order of their turns.
     turns: VecDeque<Neighbourhood>,
-    /// The same by how many jobs they have, and by their failures.
+    /// The same by how many jobs they have, and by what they used.
     by_length: BTreeSet<(usize, u32, Neighbourhood)>,
     len: usize,
 }
@@ -35,29 +42,31 @@ impl<J> Default for FairQueue<J> {
 
 impl<J> Group<J> {
     fn new() -> Self {
-        Self { lines: HashMap::new(), turns: VecDeque::new(), len: 0, failures: 0 }
+        Self { lines: HashMap::new(), turns: VecDeque::new(), len: 0, used: 0 }
     }
 
-    fn push(&mut self, network: Network, job: J) {
-        let line = self.lines.entry(network).or_default();
-        if line.is_empty() {
+    fn push(&mut self, network: Network, used: u32, job: J) {
+        let new = || Line { jobs: VecDeque::new(), used };
+        let line = self.lines.entry(network).or_insert_with(new);
+        if line.jobs.is_empty() {
             self.turns.push_back(network);
         }
-        line.push_back(job);
+        line.jobs.push_back(job);
+        (line.used, self.used) = (used, used);
         self.len += 1;
     }
 
     /// The oldest job of the first network in turn, if that may go.
     fn pop(&mut self, may_go: &impl Fn(Network, &J) -> bool) -> Option<J> {
         let oldest_may_go = |network: &Network| {
-            let oldest = self.lines.get(network).and_then(VecDeque::front);
+            let oldest = self.lines.get(network).and_then(|line| line.jobs.front());
             oldest.is_some_and(|job| may_go(*network, job))
         };
         let at = self.turns.iter().position(oldest_may_go)?;
         let network = self.turns.remove(at)?;
         let line = self.lines.get_mut(&network)?;
-        let job = line.pop_front();
-        if line.is_empty() {
+        let job = line.jobs.pop_front();
+        if line.jobs.is_empty() {
             self.lines.remove(&network);
         } else {
             self.turns.push_back(network);
@@ -69,8 +78,8 @@ impl<J> Group<J> {
     /// The first job of `network` that is meant.
     fn remove(&mut self, network: Network, is_meant: impl Fn(&J) -> bool) -> Option<J> {
         let line = self.lines.get_mut(&network)?;
-        let job = line.remove(line.iter().position(is_meant)?);
-        if line.is_empty() {
+        let job = line.jobs.remove(line.jobs.iter().position(is_meant)?);
+        if line.jobs.is_empty() {
             self.lines.remove(&network);
             self.turns.retain(|other| *other != network);
         }
@@ -78,12 +87,24 @@ impl<J> Group<J> {
         job
     }
 
-    /// The newest job of the longest line.
+    /// The network that gives way to others: that with most jobs, and of those with as many that which used most.
+    fn longest_line(&self) -> Option<(usize, u32, Network)> {
+        let lines = self.lines.iter();
+        lines.map(|(network, line)| (line.jobs.len(), line.used, *network)).max()
+    }
+
+    /// Whether another network of the neighbourhood gives way to a job of `network`.
+    fn gives_way(&self, network: Network, used: u32) -> bool {
+        let own = self.lines.get(&network).map_or(0, |line| line.jobs.len());
+        self.longest_line().is_some_and(|(most, its, _)| (most, its) > (own + 1, used))
+    }
+
+    /// The newest job of the network that gives way.
     fn displace(&mut self) -> Option<J> {
-        let (network, line) = self.lines.iter_mut().max_by_key(|(_, line)| line.len())?;
-        let network = *network;
-        let job = line.pop_back();
-        if line.is_empty() {
+        let (.., network) = self.longest_line()?;
+        let line = self.lines.get_mut(&network)?;
+        let job = line.jobs.pop_back();
+        if line.jobs.is_empty() {
             self.lines.remove(&network);
             self.turns.retain(|other| *other != network);
         }
@@ -106,9 +127,9 @@ impl<J> FairQueue<J> {
             own + others.map(|length| length.min(own + 1)).sum::<usize>()
         };
         let in_group = self.groups.get(&neighbourhood).map_or(0, |group| {
-            let own = group.lines.get(&network).map_or(0, VecDeque::len);
+            let own = group.lines.get(&network).map_or(0, |line| line.jobs.len());
             let others = group.lines.iter().filter(|(other, _)| **other != network);
-            in_turn(own, &mut others.map(|(_, line)| line.len()))
+            in_turn(own, &mut others.map(|(_, line)| line.jobs.len()))
         });
         let others = self.by_length.iter().filter(|(.., other)| *other != neighbourhood);
         in_turn(in_group, &mut others.map(|(length, ..)| *length))
@@ -123,7 +144,7 @@ impl<J> FairQueue<J> {
         let own = network.map(Network::neighbourhood);
         let lines = self.groups.iter().flat_map(|(neighbourhood, group)| {
             let is_own = Some(*neighbourhood) == own;
-            group.lines.iter().map(move |(network, line)| (is_own, *network, line.len()))
+            group.lines.iter().map(move |(network, line)| (is_own, *network, line.jobs.len()))
         });
         let counted = lines.filter(|(is_own, network, _)| *is_own || may_start(*network));
         counted.map(|(.., length)| length).sum()
@@ -131,21 +152,21 @@ impl<J> FairQueue<J> {
 
     /// The oldest job of each line.
     pub(super) fn oldest(&self) -> impl Iterator<Item = &J> {
-        self.groups.values().flat_map(|group| group.lines.values()).filter_map(VecDeque::front)
+        let lines = self.groups.values().flat_map(|group| group.lines.values());
+        lines.filter_map(|line| line.jobs.front())
     }
 
-    /// Puts a job at the end of its network's line. Its neighbourhood has failed that often of late.
-    pub(super) fn push(&mut self, network: Network, failures: u32, job: J) {
+    /// Puts a job at the end of its network's line, which has used so much of late.
+    pub(super) fn push(&mut self, network: Network, used: u32, job: J) {
         let neighbourhood = network.neighbourhood();
         let group = self.groups.entry(neighbourhood).or_insert_with(Group::new);
         if group.len == 0 {
             self.turns.push_back(neighbourhood);
         } else {
-            self.by_length.remove(&(group.len, group.failures, neighbourhood));
+            self.by_length.remove(&(group.len, group.used, neighbourhood));
         }
-        group.push(network, job);
-        group.failures = failures;
-        self.by_length.insert((group.len, failures, neighbourhood));
+        group.push(network, used, job);
+        self.by_length.insert((group.len, group.used, neighbourhood));
         self.len += 1;
     }
 
@@ -175,8 +196,8 @@ impl<J> FairQueue<J> {
     }
 
     /// Makes room for a job of `network`: the newest job of the longest line of whoever gives way.
-    pub(super) fn make_room(&mut self, network: Network, failures: u32) -> Option<J> {
-        let busiest = self.gives_way(network, failures)?;
+    pub(super) fn make_room(&mut self, network: Network, used: u32) -> Option<J> {
+        let busiest = self.gives_way(network, used)?;
         let job = self.take(busiest, Group::displace);
         if !self.groups.contains_key(&busiest) {
             self.turns.retain(|other| *other != busiest);
@@ -184,12 +205,17 @@ impl<J> FairQueue<J> {
         job
     }
 
-    /// The neighbourhood that gives way to a job of `network`, whose own has failed that often of late: the one
-    /// that has most jobs, if those are more than the own one would have, or as many and it failed more often.
-    pub(super) fn gives_way(&self, network: Network, failures: u32) -> Option<Neighbourhood> {
-        let (most, its_failures, busiest) = *self.by_length.last()?;
-        let own = self.groups.get(&network.neighbourhood()).map_or(0, |group| group.len);
-        ((most, its_failures) > (own + 1, failures)).then_some(busiest)
+    /// The neighbourhood that gives way to a job of `network`, which has used so much of late: the one that has
+    /// most jobs, if those are more than the own one would have, or as many and it used more. Or the own one,
+    /// where another network of it gives way.
+    pub(super) fn gives_way(&self, network: Network, used: u32) -> Option<Neighbourhood> {
+        let (most, its, busiest) = *self.by_length.last()?;
+        let own = network.neighbourhood();
+        let group = self.groups.get(&own);
+        if (most, its) > (group.map_or(0, |group| group.len) + 1, used) {
+            return Some(busiest);
+        }
+        group.is_some_and(|group| group.gives_way(network, used)).then_some(own)
     }
 
     /// Takes everything out.
@@ -205,12 +231,12 @@ impl<J> FairQueue<J> {
         let group = self.groups.get_mut(&neighbourhood)?;
         let before = group.len;
         let job = which(group)?;
-        self.by_length.remove(&(before, group.failures, neighbourhood));
+        self.by_length.remove(&(before, group.used, neighbourhood));
         self.len -= 1;
         if group.len == 0 {
             self.groups.remove(&neighbourhood);
         } else {
-            self.by_length.insert((group.len, group.failures, neighbourhood));
+            self.by_length.insert((group.len, group.used, neighbourhood));
         }
         Some(job)
     }
@@ -320,7 +346,7 @@ mod tests {
             let from = if job < 6 { "10.0.0.1" } else { "10.0.0.2" };
             queue.push(network(from), 0, job);
         }
-        assert_eq!(queue.make_room(network("10.0.0.3"), 0), None, "nobody displaces its own");
+        assert_eq!(queue.make_room(network("10.0.0.1"), 0), None, "nobody displaces its own");
         assert_eq!(queue.make_room(network("192.0.2.1"), 0), Some(5), "of the longest line");
         for job in 0..7 {
             queue.push(network("192.0.2.1"), 0, 100 + job);
@@ -332,10 +358,10 @@ mod tests {
         assert_eq!((queue.len(), queue.make_room(network("10.9.9.9"), 0)), (0, None));
     }
     #[test]
-    fn of_as_many_jobs_those_of_whoever_failed_more_of_late_give_way() {
+    fn of_as_many_jobs_those_of_whoever_used_more_of_late_give_way() {
         let mut queue = FairQueue::default();
-        for (from, failures) in [("10.0.0.1", 3), ("10.0.1.1", 7), ("10.0.2.1", 0)] {
-            queue.push(network(from), failures, from);
+        for (from, used) in [("10.0.0.1", 3), ("10.0.1.1", 7), ("10.0.2.1", 0)] {
+            queue.push(network(from), used, from);
         }
         let newcomer = network("192.0.2.1");
         assert_eq!(queue.make_room(newcomer, 7), None, "as often");
@@ -349,6 +375,10 @@ mod tests {
         assert_eq!(queue.make_room(network("192.0.3.1"), 0), Some("newcomer"));
         assert_eq!(queue.make_room(network("192.0.3.1"), 0), Some("10.0.0.1"));
         assert_eq!(queue.make_room(network("192.0.3.1"), 0), None);
+        // In a neighbourhood, too: who shares it with somebody who guesses has its turn.
+        queue.push(network("10.0.2.9"), 9, "10.0.2.9");
+        assert_eq!(queue.make_room(network("10.0.2.7"), 9), None);
+        assert_eq!(queue.make_room(network("10.0.2.7"), 2), Some("10.0.2.9"));
         assert_eq!(drain(&mut queue), ["10.0.2.1"]);
         assert_eq!((queue.len(), queue.by_length.len(), queue.groups.len()), (0, 0, 0));
     }

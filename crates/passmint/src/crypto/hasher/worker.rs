@@ -15,6 +15,7 @@ use super::format::{Parsed, SALT, Scheme, TAG};
 use super::pool::{
     Answer, AnswerTime, Checked, Job, Overloaded, Shared, State, Verification, Work,
 };
+use super::price::Price;
 use super::queue::FairQueue;
 use crate::crypto::random;
 use crate::domain::network::Network;
@@ -97,9 +98,7 @@ impl State {
         let floor = self.prices.floor(self.hash_time).filter(|_| !matches);
         let answer_at = floor.map(|floor| begun.at + begun.foreign_wait + floor);
         self.places.end(begun.network, answer_at);
-        if !matches {
-            self.failures.note(begun.network.neighbourhood(), Instant::now());
-        }
+        self.usage.note(begun.network, matches, Instant::now());
         AnswerTime(answer_at)
     }
 
@@ -298,7 +297,7 @@ impl Shared {
         self.memory.give_back(lent);
         let mut state = self.state.lock();
         if least < Duration::MAX {
-            state.prices.measured(scheme, least);
+            state.prices.measured(scheme, Price { elapsed: least, processor: least });
         }
         state.prices.measurement_ended(scheme);
     }
@@ -320,10 +319,11 @@ impl Shared {
     fn compute(&self, core: &mut Core, password: &Password, parsed: &Parsed) -> Option<Vec<u8>> {
         let scheme = parsed.scheme;
         let mut tag = vec![0; parsed.tag.len()];
-        let started = Instant::now();
+        let (started, processor) = (Instant::now(), processor_time());
         let exposed = password.expose().as_bytes();
         let computed = scheme.compute(core, exposed, &parsed.salt, &mut tag);
-        let took = started.elapsed();
+        let processor = processor_time().saturating_sub(processor);
+        let took = Price { elapsed: started.elapsed(), processor };
         if let Err(error) = computed {
             tracing::error!(%error, "a password could not be hashed");
             return None;
