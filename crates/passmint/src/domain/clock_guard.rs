@@ -26,13 +26,22 @@ pub enum ClockEvent {
     Confirmed,
 }
 
+/// How far the wall clock is not believed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Doubt {
+    /// By how much it would say more without a jump that is not believed yet, in microseconds.
+    pub correction: i64,
+    /// For how long the clocks have agreed since that jump.
+    pub agreed: Duration,
+}
+
 /// The wall clock when a server last ran.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LastWallClock {
     /// What it said.
     pub said: Timestamp,
-    /// What it would have said without a jump that was not believed yet.
-    pub trusted: Timestamp,
+    /// How far it was believed.
+    pub doubt: Doubt,
 }
 
 /// After a jump.
@@ -55,22 +64,14 @@ pub struct ClockGuard {
 }
 
 impl ClockGuard {
-    /// Starts with the wall clock as it was when a server last ran, if that is known. A clock that is behind
-    /// what was trusted was set back meanwhile; one that is ahead of a jump that was not believed still has it.
+    /// Starts with the wall clock as it was when a server last ran, if that is known. One that is behind what was
+    /// trusted was set back meanwhile; one that goes on after a jump that was not believed still has it.
     pub fn resume(last: Option<LastWallClock>, wall: Timestamp, steady: Timestamp) -> Self {
         let offset = wall.micros() - steady.micros();
-        let off = last.map_or(0, |LastWallClock { said, trusted }| {
-            let (behind, ahead) = (trusted.since(wall), said.since(trusted));
-            if behind > JUMP {
-                micros(behind)
-            } else if ahead > JUMP && said.since(wall) <= JUMP {
-                -micros(ahead)
-            } else {
-                0
-            }
-        });
+        let doubt = last.map(|last| last.doubt_at(wall)).unwrap_or_default();
+        let until = steady.plus(CONFIRMED_AFTER.saturating_sub(doubt.agreed));
         let halt =
-            (off != 0).then(|| Halt { before: offset + off, until: steady.plus(CONFIRMED_AFTER) });
+            (doubt.correction != 0).then(|| Halt { before: offset + doubt.correction, until });
         Self { offset, looked_at: steady, halt }
     }
 
@@ -104,9 +105,26 @@ impl ClockGuard {
         self.halt.is_none()
     }
 
-    /// By how much the wall clock would say more without a jump that is not believed yet, in microseconds.
-    pub fn correction(&self) -> i64 {
-        self.halt.map_or(0, |halt| halt.before - self.offset)
+    /// How far the wall clock is believed now.
+    pub fn doubt(&self) -> Doubt {
+        self.halt.map_or_else(Doubt::default, |halt| Doubt {
+            correction: halt.before - self.offset,
+            agreed: CONFIRMED_AFTER.saturating_sub(halt.until.since(self.looked_at)),
+        })
+    }
+}
+
+impl LastWallClock {
+    /// How far a wall clock is believed that says `wall` when a server is started.
+    fn doubt_at(self, wall: Timestamp) -> Doubt {
+        let trusted = Timestamp::from_micros(self.said.micros() + self.doubt.correction);
+        let (behind, goes_on) = (trusted.since(wall), self.said.since(wall) <= JUMP);
+        // However long no server ran.
+        if goes_on && (self.doubt.correction < 0 || behind > JUMP) {
+            return self.doubt;
+        }
+        let correction = if behind > JUMP { micros(behind) } else { 0 };
+        Doubt { correction, agreed: Duration::ZERO }
     }
 }
 
@@ -137,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_was_set_back_while_no_server_ran_halts_too() {
-        let last = Some(LastWallClock { said: at(0), trusted: at(0) });
+        let last = Some(LastWallClock { said: at(0), doubt: Doubt::default() });
         assert!(ClockGuard::resume(None, at(-500), at(0)).may_destroy(), "the first start");
         assert!(ClockGuard::resume(last, at(100_000), at(0)).may_destroy(), "a pause");
         let mut guard = ClockGuard::resume(last, at(-500), at(0));
@@ -148,16 +166,16 @@ mod tests {
 
     /// The wall clock as a server keeps it that stops now.
     fn stop(guard: &ClockGuard, wall: Timestamp) -> LastWallClock {
-        let trusted = Timestamp::from_micros(wall.micros() + guard.correction());
-        LastWallClock { said: wall, trusted }
+        LastWallClock { said: wall, doubt: guard.doubt() }
     }
 
     #[test]
     fn a_restart_while_the_clock_is_wrong_does_not_make_it_right() {
         let mut guard = ClockGuard::resume(None, at(0), at(0));
-        assert_eq!(stop(&guard, at(0)), LastWallClock { said: at(0), trusted: at(0) });
+        assert_eq!(stop(&guard, at(0)), LastWallClock { said: at(0), doubt: Doubt::default() });
         assert_eq!(guard.look(at(9000), at(1)), Some(ClockEvent::Jumped(8999)));
-        assert_eq!(stop(&guard, at(9000)), LastWallClock { said: at(9000), trusted: at(1) });
+        let doubt = Doubt { correction: -8_999_000_000, agreed: Duration::ZERO };
+        assert_eq!(stop(&guard, at(9000)), LastWallClock { said: at(9000), doubt });
 
         // Ahead: started again ten seconds later, twice, and then set right.
         let ahead = Some(stop(&guard, at(9000)));
@@ -176,6 +194,12 @@ mod tests {
         let mut again = ClockGuard::resume(behind, at(-8990), at(11));
         assert!(!again.may_destroy());
         assert_eq!(again.look(at(11), at(12)), Some(ClockEvent::BackInStep));
+        // However long no server ran.
+        let mut again = ClockGuard::resume(behind, at(-9000 + 500), at(501));
+        assert!(!again.may_destroy());
+        assert_eq!(again.look(at(502), at(502)), Some(ClockEvent::BackInStep));
+        let further_back = ClockGuard::resume(behind, at(-20_000), at(11));
+        assert_eq!(further_back.doubt().correction, 20_001_000_000);
         assert!(ClockGuard::resume(behind, at(11), at(11)).may_destroy(), "set right meanwhile");
 
         // Believed after an hour: from then on it is what counts.
@@ -184,6 +208,19 @@ mod tests {
         assert!(
             ClockGuard::resume(Some(stop(&guard, at(12_611))), at(12_612), at(0)).may_destroy()
         );
+    }
+
+    #[test]
+    fn an_hour_of_agreement_may_be_spread_over_restarts() {
+        let mut guard = ClockGuard::resume(None, at(0), at(0));
+        assert!(guard.look(at(9000), at(1)).is_some());
+        for start in [1, 1201, 2401] {
+            let (wall, steady) = (9000 + start, start);
+            guard = ClockGuard::resume(Some(stop(&guard, at(wall))), at(wall), at(steady));
+            assert!(!guard.may_destroy());
+            assert_eq!(guard.look(at(wall + 1199), at(steady + 1199)), None);
+        }
+        assert_eq!(guard.look(at(9000 + 3604), at(3604)), Some(ClockEvent::Confirmed));
     }
 
     #[test]

@@ -151,8 +151,8 @@ impl Parts {
 
     /// Makes durable what the clocks say, and whether the wall clock is believed.
     async fn keep_clocks(&self) -> Result<(), StoreError> {
-        let correction = self.clock_guard.lock().correction();
-        self.store.keep_clocks(correction).await
+        let doubt = self.clock_guard.lock().doubt();
+        self.store.keep_clocks(doubt).await
     }
 
     /// The same, where nothing depends on it.

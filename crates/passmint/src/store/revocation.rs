@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::StoreError;
-use crate::domain::clock_guard::LastWallClock;
+use crate::domain::clock_guard::{Doubt, LastWallClock};
 use crate::domain::revocation::RevocationEntry;
 use crate::domain::session::SessionId;
 use crate::domain::time::Timestamp;
@@ -55,9 +55,8 @@ pub trait RevocationStore: Send + Sync {
     /// Running time now, in microseconds (`domain::moment`).
     fn running_time(&self) -> i64;
 
-    /// Makes the running time counted so far durable, with the wall clock and what that would say with
-    /// `correction` (microseconds).
-    async fn keep_clocks(&self, correction: i64) -> Result<(), StoreError>;
+    /// Makes the running time counted so far durable, with the wall clock and how far that is believed.
+    async fn keep_clocks(&self, doubt: Doubt) -> Result<(), StoreError>;
 
     /// The latest that the wall clock said when entries were swept; `None`: none ever were. Tokens that
     /// had expired by then may be unexpired again under a clock that was set back, and nothing in the

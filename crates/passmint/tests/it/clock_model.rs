@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use passmint::domain::clock_guard::{ClockGuard, LastWallClock};
+use passmint::domain::clock_guard::{ClockGuard, Doubt, LastWallClock};
 use passmint::domain::moment::Moment;
 use passmint::domain::revocation::{dated, moves_mark};
 use passmint::domain::session::{Anchor, Session, SessionId, SessionPolicy};
@@ -99,7 +99,7 @@ impl World {
             issued_until: 0,
             lifetime: HOUR,
             longest: HOUR,
-            last_wall: LastWallClock { said: start, trusted: start },
+            last_wall: LastWallClock { said: start, doubt: Doubt::default() },
             logins: Vec::new(),
             tokens: Vec::new(),
             endings: Vec::new(),
@@ -182,9 +182,7 @@ impl World {
 
     fn maintain(&mut self) {
         self.guard.look(self.wall(), self.steady());
-        let said = self.wall();
-        let trusted = Timestamp::from_micros(said.micros() + self.guard.correction());
-        self.last_wall = LastWallClock { said, trusted };
+        self.last_wall = LastWallClock { said: self.wall(), doubt: self.guard.doubt() };
         if !self.guard.may_destroy() {
             return;
         }

@@ -8,7 +8,7 @@ use rusqlite::{Row, params};
 
 use super::writer::{Write, number, raise_number, set_number};
 use super::{SqliteStore, row};
-use crate::domain::clock_guard::LastWallClock;
+use crate::domain::clock_guard::{Doubt, LastWallClock};
 use crate::domain::moment::Moment;
 use crate::domain::revocation::{Revocation, RevocationEntry};
 use crate::domain::session::SessionId;
@@ -121,13 +121,13 @@ impl RevocationStore for SqliteStore {
         self.running_time.now(&*self.clock)
     }
 
-    async fn keep_clocks(&self, correction: i64) -> Result<(), StoreError> {
+    async fn keep_clocks(&self, doubt: Doubt) -> Result<(), StoreError> {
         self.writer
             .write(move |write| {
                 raise_number(write.db, "running_time", write.running_time)?;
-                let said = write.now.micros();
-                set_number(write.db, "wall_clock", said)?;
-                set_number(write.db, "trusted_wall_clock", said.saturating_add(correction))
+                set_number(write.db, "wall_clock", write.now.micros())?;
+                set_number(write.db, "clock_correction", doubt.correction)?;
+                set_number(write.db, "clock_agreed", micros(doubt.agreed))
             })
             .await
     }
@@ -138,14 +138,19 @@ impl RevocationStore for SqliteStore {
     }
 
     async fn last_wall_clock(&self) -> Result<Option<LastWallClock>, StoreError> {
-        let numbers = |db: &_| {
-            Ok::<_, rusqlite::Error>((number(db, "wall_clock")?, number(db, "trusted_wall_clock")?))
+        let last = |db: &_| {
+            let Some(said) = number(db, "wall_clock")? else { return Ok(None) };
+            let agreed = number(db, "clock_agreed")?.unwrap_or_default();
+            let doubt = Doubt {
+                correction: number(db, "clock_correction")?.unwrap_or_default(),
+                agreed: Duration::from_micros(agreed.unsigned_abs()),
+            };
+            Ok::<_, rusqlite::Error>(Some(LastWallClock {
+                said: Timestamp::from_micros(said),
+                doubt,
+            }))
         };
-        let (said, trusted) = self.readers.read(numbers).await?;
-        Ok(said.map(|said| {
-            let [said, trusted] = [said, trusted.unwrap_or(said)].map(Timestamp::from_micros);
-            LastWallClock { said, trusted }
-        }))
+        self.readers.read(last).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
