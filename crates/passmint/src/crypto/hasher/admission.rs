@@ -107,7 +107,7 @@ fn planned(max_wait: Duration) -> Duration {
 
 /// How long a job may wait in the queue. A burst may wait for `longest`. In a load that has filled the queue
 /// every job would wait that long, and the threads would serve no more of them; so the queue is kept a
-/// quarter as long until it is empty, but long enough that no thread finds it empty.
+/// quarter as long until nothing waits, but long enough that no thread finds it empty.
 fn longest_in_queue(longest: Duration, has_been_full: bool, hash_time: Duration) -> Duration {
     if has_been_full { (longest / 4).max(2 * hash_time).min(longest) } else { longest }
 }

@@ -77,14 +77,23 @@ impl<J> Group<J> {
 
     /// The first job of `network` that is meant.
     fn remove(&mut self, network: Network, is_meant: impl Fn(&J) -> bool) -> Option<J> {
+        self.take_out(network, |jobs| jobs.remove(jobs.iter().position(is_meant)?))
+    }
+
+    /// Takes a job of `network` out of its turn.
+    fn take_out(
+        &mut self,
+        network: Network,
+        which: impl FnOnce(&mut VecDeque<J>) -> Option<J>,
+    ) -> Option<J> {
         let line = self.lines.get_mut(&network)?;
-        let job = line.jobs.remove(line.jobs.iter().position(is_meant)?);
+        let job = which(&mut line.jobs)?;
         if line.jobs.is_empty() {
             self.lines.remove(&network);
             self.turns.retain(|other| *other != network);
         }
-        self.len -= usize::from(job.is_some());
-        job
+        self.len -= 1;
+        Some(job)
     }
 
     /// The network that gives way to others: that with most jobs, and of those with as many that which used most.
@@ -102,14 +111,7 @@ impl<J> Group<J> {
     /// The newest job of the network that gives way.
     fn displace(&mut self) -> Option<J> {
         let (.., network) = self.longest_line()?;
-        let line = self.lines.get_mut(&network)?;
-        let job = line.jobs.pop_back();
-        if line.jobs.is_empty() {
-            self.lines.remove(&network);
-            self.turns.retain(|other| *other != network);
-        }
-        self.len -= usize::from(job.is_some());
-        job
+        self.take_out(network, VecDeque::pop_back)
     }
 }
 
@@ -187,22 +189,12 @@ impl<J> FairQueue<J> {
 
     /// Takes the first job of `network` out that is meant.
     pub(super) fn remove(&mut self, network: Network, is_meant: impl Fn(&J) -> bool) -> Option<J> {
-        let neighbourhood = network.neighbourhood();
-        let job = self.take(neighbourhood, |group| group.remove(network, is_meant));
-        if !self.groups.contains_key(&neighbourhood) {
-            self.turns.retain(|other| *other != neighbourhood);
-        }
-        job
+        self.take_out(network.neighbourhood(), |group| group.remove(network, is_meant))
     }
 
     /// Makes room for a job of `network`: the newest job of the longest line of whoever gives way.
     pub(super) fn make_room(&mut self, network: Network, used: u32) -> Option<J> {
-        let busiest = self.gives_way(network, used)?;
-        let job = self.take(busiest, Group::displace);
-        if !self.groups.contains_key(&busiest) {
-            self.turns.retain(|other| *other != busiest);
-        }
-        job
+        self.take_out(self.gives_way(network, used)?, Group::displace)
     }
 
     /// The neighbourhood that gives way to a job of `network`, which has used so much of late: the one that has
@@ -223,6 +215,20 @@ impl<J> FairQueue<J> {
         *self = Self::default();
     }
 
+    /// Takes a job of a neighbourhood out of its turn.
+    fn take_out(
+        &mut self,
+        neighbourhood: Neighbourhood,
+        which: impl FnOnce(&mut Group<J>) -> Option<J>,
+    ) -> Option<J> {
+        let job = self.take(neighbourhood, which);
+        if !self.groups.contains_key(&neighbourhood) {
+            self.turns.retain(|other| *other != neighbourhood);
+        }
+        job
+    }
+
+    /// Takes a job of a neighbourhood; its turn is the caller's business.
     fn take(
         &mut self,
         neighbourhood: Neighbourhood,
