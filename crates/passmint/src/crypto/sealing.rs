@@ -56,6 +56,11 @@ impl Sealer {
         self.seal("check", CHECK)
     }
 
+    /// Whether that was made under `master_key`.
+    pub fn is_check_of(master_key: &SecretBytes, check: &[u8]) -> bool {
+        Self::new(master_key).is_ok_and(|sealer| sealer.passes(check))
+    }
+
     /// Whether that was made under this master key.
     pub fn passes(&self, check: &[u8]) -> bool {
         self.open("check", check).is_ok_and(|opened| opened.expose() == CHECK)
@@ -77,6 +82,9 @@ mod tests {
         assert!(sealer.open("a", &sealed[..5]).is_err());
         assert!(sealer.passes(&sealer.make_check().unwrap()));
         assert!(!other.passes(&sealer.make_check().unwrap()));
+        let check = sealer.make_check().unwrap();
+        let is_check_of = |key| Sealer::is_check_of(&SecretBytes::new(key), &check);
+        assert!(is_check_of(vec![1; 32]) && !is_check_of(vec![2; 32]) && !is_check_of(vec![1; 31]));
         assert!(Sealer::new(&SecretBytes::new(vec![1; 31])).is_err());
     }
 }

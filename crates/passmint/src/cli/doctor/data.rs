@@ -158,10 +158,8 @@ pub(super) fn database(path: &Path, examined: Option<&Result<Examined, OpenError
 pub(super) fn master_key(config: &Config, examined: Option<Examined>) -> Finding {
     const WHAT: &str = "master key";
     let seal_check = examined.and_then(|examined| examined.seal_check);
-    let fits = |key: &SecretBytes| match (&seal_check, Sealer::new(key)) {
-        (Some(check), Ok(sealer)) => sealer.passes(check),
-        _ => true,
-    };
+    let fits =
+        |key: &SecretBytes| seal_check.as_ref().is_none_or(|check| Sealer::is_check_of(key, check));
     let wrong = |place: &str| {
         let text = format!(
             "{place} is not the master key that the database's keys are sealed under: put the right \

@@ -390,10 +390,8 @@ impl KeyService {
         let new = Sealer::new(master_key).map_err(Failure::internal)?;
         let old = self.sealer.load_full();
         let (keys, check) = self.parts.store.keys().await?;
-        let in_use = |key: &SecretBytes| {
-            let sealer = Sealer::new(key).ok();
-            sealer.is_some_and(|sealer| check.as_ref().is_some_and(|check| sealer.passes(check)))
-        };
+        let in_use =
+            |key: &SecretBytes| check.as_ref().is_some_and(|check| Sealer::is_check_of(key, check));
         if current.is_some_and(|current| !in_use(current)) {
             return Err(KeyError::WrongMasterKey);
         }
