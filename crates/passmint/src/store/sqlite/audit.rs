@@ -8,7 +8,7 @@ use rusqlite::types::FromSql;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::SqliteStore;
-use super::writer::Write;
+use super::writer::{Write, set_meta};
 use crate::domain::audit::{AuditEvent, AuditIndex, AuditRecord, ChainLink, follow};
 use crate::domain::moment::Moment;
 use crate::domain::time::Timestamp;
@@ -144,14 +144,8 @@ fn sweep(write: &Write<'_>, keep: Duration) -> Sql<u64> {
     if last.sequence == from.sequence {
         return Ok(0);
     }
-    let keep_as = |name: &str, value: &dyn rusqlite::ToSql| {
-        write
-            .db
-            .prepare_cached("INSERT OR REPLACE INTO meta (name, value) VALUES (?1, ?2)")?
-            .execute(params![name, value])
-    };
-    keep_as("audit_swept", &last.sequence)?;
-    keep_as("audit_swept_hash", &last.hash)?;
+    set_meta(write.db, "audit_swept", last.sequence)?;
+    set_meta(write.db, "audit_swept_hash", last.hash)?;
     let deleted = write
         .db
         .prepare_cached("DELETE FROM audit WHERE sequence <= ?1")?

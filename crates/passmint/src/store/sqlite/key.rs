@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::writer::Write;
+use super::writer::{Write, set_meta};
 use super::{SqliteStore, row};
 use crate::domain::audit::{AuditEvent, AuditKind};
 use crate::domain::key::{KeyState, KeyUse};
@@ -127,10 +127,7 @@ fn change_keys(write: &mut Write<'_>, change: &KeyChange, by: &By) -> Sql<bool> 
 /// What is kept beside the keys: the seal check, and which refresh keys were revoked.
 fn keep_marks(write: &Write<'_>, change: &KeyChange) -> Sql<()> {
     if let Some(check) = &change.seal_check {
-        write
-            .db
-            .prepare_cached("INSERT OR REPLACE INTO meta (name, value) VALUES ('seal_check', ?1)")?
-            .execute([check])?;
+        set_meta(write.db, "seal_check", check)?;
     }
     if let Some(number) = change.revoked_refresh_key {
         write

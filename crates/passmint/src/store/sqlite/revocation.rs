@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use rusqlite::types::Type;
 use rusqlite::{Row, params};
 
-use super::writer::{Write, number, raise_number, set_number};
+use super::writer::{Write, number, raise_number, set_meta};
 use super::{SqliteStore, row};
 use crate::domain::clock_guard::{Doubt, LastWallClock};
 use crate::domain::moment::Moment;
@@ -125,9 +125,9 @@ impl RevocationStore for SqliteStore {
         self.writer
             .write(move |write| {
                 raise_number(write.db, "running_time", write.running_time)?;
-                set_number(write.db, "wall_clock", write.now.micros())?;
-                set_number(write.db, "clock_correction", doubt.correction)?;
-                set_number(write.db, "clock_agreed", micros(doubt.agreed))
+                set_meta(write.db, "wall_clock", write.now.micros())?;
+                set_meta(write.db, "clock_correction", doubt.correction)?;
+                set_meta(write.db, "clock_agreed", micros(doubt.agreed))
             })
             .await
     }

@@ -78,8 +78,12 @@ pub(super) fn raise_number(
     .query_row((name, value), |row| row.get(0))
 }
 
-/// Sets a number in `meta`.
-pub(super) fn set_number(db: &Connection, name: &str, value: i64) -> Result<(), rusqlite::Error> {
+/// Keeps a value in `meta`, in the place of what is kept.
+pub(super) fn set_meta(
+    db: &Connection,
+    name: &str,
+    value: impl rusqlite::ToSql,
+) -> Result<(), rusqlite::Error> {
     db.prepare_cached("INSERT OR REPLACE INTO meta (name, value) VALUES (?1, ?2)")?
         .execute((name, value))
         .map(drop)
