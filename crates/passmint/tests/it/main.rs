@@ -18,6 +18,7 @@ mod clock_model;
 mod commands;
 mod crash;
 mod doctor;
+mod faulty_proxy;
 mod foreign_tokens;
 mod forward_auth;
 mod hang_ups;
