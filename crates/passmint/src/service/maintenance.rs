@@ -41,8 +41,9 @@ pub struct Maintenance {
 }
 
 impl Maintenance {
-    /// Made of `parts`.
+    /// Made of `parts`. From now on refused logins wait until [`Self::run`] has looked which hashes are stored.
     pub fn new(parts: Arc<Parts>, keys: KeyService) -> Self {
+        parts.hashing.expect_schemes();
         Self { parts, keys }
     }
 
@@ -86,7 +87,9 @@ impl Maintenance {
         loops.spawn(every("records", ROUND, parts(), |parts| async move {
             sweep_records(&parts).await;
         }));
-        round("prices", learn_prices(&self.parts)).await;
+        while round("prices", learn_prices(&self.parts)).await != Some(true) {
+            tokio::time::sleep(SECOND).await;
+        }
         loops.spawn(every("prices", LEARN_PRICES, parts(), |parts| async move {
             learn_prices(&parts).await;
         }));
@@ -110,11 +113,13 @@ async fn every<T, F>(
     }
 }
 
-/// Does `work` once. A panic ends it and is logged.
-async fn round(name: &'static str, work: impl Future<Output = ()>) {
-    if AssertUnwindSafe(work).catch_unwind().await.is_err() {
+/// Does `work` once. A panic ends it and is logged (`None`).
+async fn round<T>(name: &'static str, work: impl Future<Output = T>) -> Option<T> {
+    let done = AssertUnwindSafe(work).catch_unwind().await.ok();
+    if done.is_none() {
         tracing::error!(maintenance = name, "a round of maintenance ended in a panic");
     }
+    done
 }
 
 impl Parts {
@@ -273,8 +278,8 @@ async fn sweep_audit(parts: &Parts) {
 }
 
 /// Finds out which other hashes than this server's own are stored, so that refusing a login takes as
-/// long as refusing the owner of the slowest of them.
-async fn learn_prices(parts: &Parts) {
+/// long as refusing the owner of the dearest of them. Whether that could be found out.
+async fn learn_prices(parts: &Parts) -> bool {
     let usual = parts.hashing.usual_prefix();
     let mut after = Some(UserId(i64::MIN));
     let mut unusual = Vec::new();
@@ -288,9 +293,10 @@ async fn learn_prices(parts: &Parts) {
             }
             Err(error) => {
                 tracing::warn!(%error, "the costs of stored hashes could not be looked at");
-                return;
+                return false;
             }
         }
     }
     parts.hashing.learn(&unusual);
+    true
 }

@@ -3,7 +3,8 @@
 //! `core` computes Argon2id, `format` reads hashes of all kinds and computes them, `pool` takes jobs and
 //! answers, `admission` decides who is let in, `worker` computes on a fixed number of low-priority threads,
 //! `queue` gives fair turns, `places` limits what one party has under way, `usage` counts what it used of
-//! late, `memory` keeps that of hashes from elsewhere, `price` knows what the stored hashes cost.
+//! late, `memory` keeps that of hashes from elsewhere, `price` knows what the stored hashes cost, `reference`
+//! computes one of them for nobody, for which refusals wait.
 //! Nothing else hashes passwords.
 
 mod admission;
@@ -14,6 +15,7 @@ mod places;
 mod pool;
 mod price;
 mod queue;
+mod reference;
 mod usage;
 mod worker;
 

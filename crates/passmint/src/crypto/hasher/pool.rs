@@ -19,6 +19,7 @@ use super::format::{Argon2Params, Parsed, Scheme, prefix};
 use super::memory::Memory;
 use super::places::Places;
 use super::price::Prices;
+use super::reference::{Referred, Waiting};
 use super::usage::Usage;
 use super::worker::{ForeignJob, ForeignWork, Lane};
 use crate::domain::network::Network;
@@ -85,16 +86,25 @@ pub enum Verification {
     NoMatch,
 }
 
-/// When a refusal may be answered: not before a hash of the slowest stored kind would be done.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct AnswerTime(pub(super) Option<Instant>);
+/// When a refusal may be answered: not before a hash of the dearest stored kind would be done.
+#[derive(Debug, Default)]
+pub struct AnswerTime(pub(super) Option<Due>);
+
+/// See [`AnswerTime`].
+#[derive(Debug)]
+pub(super) struct Due {
+    pub(super) not_before: Instant,
+    /// When a reference hash was done that began after the refused one.
+    pub(super) referred: Referred,
+}
 
 impl AnswerTime {
     /// Waits for it. To be awaited after the outcome has been recorded.
     pub async fn reached(self) {
-        if let Some(at) = self.0 {
-            tokio::time::sleep_until(at.into()).await;
-        }
+        let Some(Due { not_before, referred }) = self.0 else { return };
+        // The pool may be gone.
+        let at = referred.await.map_or(not_before, |due| due.max(not_before));
+        tokio::time::sleep_until(at.into()).await;
     }
 }
 
@@ -179,6 +189,7 @@ pub(super) struct State {
     pub(super) usage: Usage,
     pub(super) hash_time: Duration,
     pub(super) prices: Prices,
+    pub(super) waiting: Waiting,
     pub(super) closed: bool,
 }
 
@@ -188,6 +199,8 @@ pub(super) struct Shared {
     pub(super) arrived: Condvar,
     /// The same for foreign jobs.
     pub(super) foreign_arrived: Condvar,
+    /// A refusal waits for a reference hash, or the dearest scheme is known, or the pool was closed.
+    pub(super) reference_wanted: Condvar,
     pub(super) memory: Memory,
     pub(super) settings: PoolSettings,
     pub(super) backend: Backend,
@@ -217,6 +230,10 @@ impl HashingPool {
                 .name(format!("hasher-other-{number}"))
                 .spawn(move || foreign.work_on_foreign())?;
         }
+        let shared = Arc::clone(&pool.shared);
+        thread::Builder::new()
+            .name("hasher-reference".to_owned())
+            .spawn(move || shared.compute_references())?;
         Ok(pool)
     }
 
@@ -229,10 +246,12 @@ impl HashingPool {
                 usage: Usage::default(),
                 hash_time: FIRST_GUESS,
                 prices: Prices::default(),
+                waiting: Waiting::default(),
                 closed: false,
             }),
             arrived: Condvar::new(),
             foreign_arrived: Condvar::new(),
+            reference_wanted: Condvar::new(),
             memory: Memory::new(backend, settings.threads, settings.params.memory_kib),
             settings,
             backend,
@@ -264,6 +283,11 @@ impl HashingPool {
         schemes.filter(|scheme| !scheme.is_own(self.shared.settings.params)).collect()
     }
 
+    /// Says that [`Self::learn`] is going to be called. Until then refusals wait.
+    pub fn expect_schemes(&self) {
+        self.shared.state.lock().prices.expect();
+    }
+
     /// Takes `schemes` for stored too.
     pub fn learn_more(&self, schemes: &[Scheme]) {
         let mut all = self.shared.state.lock().prices.stored();
@@ -284,6 +308,7 @@ impl HashingPool {
             self.shared.memory.rest();
         }
         self.shared.foreign_arrived.notify_all();
+        self.shared.reference_wanted.notify_all();
     }
 
     /// Checks a password against a hash; `None` costs the same and never matches. Where hashes of
@@ -375,9 +400,11 @@ impl Drop for HashingPool {
         state.closed = true;
         state.own.queue.clear();
         state.foreign.queue.clear();
+        state.waiting = Waiting::default();
         drop(state);
         self.shared.arrived.notify_all();
         self.shared.foreign_arrived.notify_all();
+        self.shared.reference_wanted.notify_all();
     }
 }
 

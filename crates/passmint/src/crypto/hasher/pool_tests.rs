@@ -1,5 +1,8 @@
 //! The pool on cheap hashes.
 
+use std::pin::pin;
+
+use super::super::price::Price;
 use super::*;
 
 const CHEAP: Argon2Params = Argon2Params { memory_kib: 64, passes: 1, lanes: 1 };
@@ -203,6 +206,12 @@ async fn jobs_whose_clients_went_away_are_in_nobodys_way() {
     assert_eq!(gone.count(), 12);
 }
 
+async fn all_are_measured(pool: &HashingPool) {
+    while pool.shared.state.lock().prices.is_incomplete() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 #[tokio::test]
 async fn who_was_imported_is_not_seen_from_the_same_network() {
     let pool = pool(CHEAP);
@@ -210,9 +219,7 @@ async fn who_was_imported_is_not_seen_from_the_same_network() {
     let imported = "pbkdf2_sha256$300000$seasalt$mQnueSakb748zqBAC1tmWVZsZbi2zPGZarEzTGdfmso=";
     let imported = PasswordHash::new(imported.to_owned());
     pool.learn(&[scheme]);
-    while pool.refused_after().is_none() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    all_are_measured(&pool).await;
     let floor = pool.refused_after().unwrap();
     for hash in [None, Some(imported)] {
         let attacker = from("192.0.2.1", Duration::from_mins(1));
@@ -230,15 +237,46 @@ async fn who_was_imported_is_not_seen_from_the_same_network() {
 }
 
 #[tokio::test]
+async fn a_refusal_waits_for_a_hash_of_the_dearest_kind_however_long_that_takes_now() {
+    let pool = pool(CHEAP);
+    let dear = Scheme::Pbkdf2Sha256 { iterations: 500_000 };
+    pool.learn(&[dear]);
+    all_are_measured(&pool).await;
+    let takes = pool.shared.state.lock().prices.slowest().unwrap();
+    // As if the machine had been idle until now, and a hash had been done in no time.
+    for _ in 0..200 {
+        let nothing = Price { elapsed: Duration::ZERO, processor: Duration::ZERO };
+        pool.shared.state.lock().prices.measured(dear, nothing);
+    }
+    for _ in 0..3 {
+        let started = Instant::now();
+        let found = pool.verify(password("wrong"), None, &second()).await.unwrap();
+        assert!(started.elapsed() < takes, "the outcome is known before it may be answered");
+        found.answer_time.reached().await;
+        assert!(started.elapsed() >= takes, "{:?} of {takes:?}", started.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn after_a_start_refusals_wait_until_it_is_known_what_is_stored() {
+    let pool = pool(CHEAP);
+    pool.expect_schemes();
+    let found = pool.verify(password("wrong"), None, &second()).await.unwrap();
+    let mut reached = pin!(found.answer_time.reached());
+    let soon = tokio::time::timeout(Duration::from_millis(100), &mut reached).await;
+    assert!(soon.is_err(), "an imported user may be the dearest");
+    pool.learn(&[]);
+    reached.await;
+}
+
+#[tokio::test]
 async fn a_job_that_waits_for_a_place_of_its_network_is_refused_when_its_time_is_over() {
     let pool = pool(CHEAP);
     pool.learn(&[Scheme::Pbkdf2Sha256 { iterations: 2_000_000 }]);
-    while pool.refused_after().is_none() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    all_are_measured(&pool).await;
     let [patient, hasty] = [60_000, 20].map(|wait| from("192.0.2.1", Duration::from_millis(wait)));
     let first = pool.verify(password("wrong"), None, &patient).await.unwrap();
-    let answer_at = first.answer_time.0.unwrap();
+    let answer_at = first.answer_time.0.unwrap().not_before;
     assert!(pool.verify(password("wrong"), None, &hasty).await.is_err());
     assert!(Instant::now() < answer_at, "it was refused only when there was a place");
 }

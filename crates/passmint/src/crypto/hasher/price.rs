@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use super::format::Scheme;
 
-/// How much longer than it usually takes the dearest hash is waited for, so that a slow one of its kind
-/// does not stand out: half of it more.
+/// The share of its usual time that is waited for beside it: half of it.
 const HEADROOM: u32 = 2;
 
 /// What one hash takes, smoothed.
@@ -26,12 +25,20 @@ pub(super) struct Prices {
     known: HashMap<Scheme, Price>,
     /// Those that are being measured, or are going to be.
     pending: HashSet<Scheme>,
+    /// Whether nobody has looked yet which schemes are stored.
+    unknown: bool,
 }
 
 impl Prices {
+    /// Says that [`Self::learn`] is going to be called.
+    pub(super) fn expect(&mut self) {
+        self.unknown = true;
+    }
+
     /// Takes `schemes` for all that are stored; those that are to be measured now, each once however
     /// often this is called before their measurement has ended.
     pub(super) fn learn(&mut self, schemes: &[Scheme]) -> Vec<Scheme> {
+        self.unknown = false;
         let schemes: HashSet<Scheme> = schemes.iter().copied().collect();
         self.known.retain(|scheme, _| schemes.contains(scheme));
         let mut unmeasured: Vec<Scheme> = schemes
@@ -55,6 +62,17 @@ impl Prices {
         self.known.values().map(|price| price.processor).max()
     }
 
+    /// Whether it is not known yet which is the dearest.
+    pub(super) fn is_incomplete(&self) -> bool {
+        self.unknown || !self.pending.is_empty()
+    }
+
+    /// The one that takes longest.
+    pub(super) fn dearest(&self) -> Option<Scheme> {
+        let dearest = self.known.iter().max_by_key(|(_, price)| price.elapsed);
+        dearest.map(|(scheme, _)| *scheme)
+    }
+
     /// All of them.
     pub(super) fn stored(&self) -> Vec<Scheme> {
         self.known.keys().chain(&self.pending).copied().collect()
@@ -70,9 +88,18 @@ impl Prices {
     /// How long after its hash began a refusal is answered, where an own hash takes `own`; `None`:
     /// at once, for all hashes are alike.
     pub(super) fn floor(&self, own: Duration) -> Option<Duration> {
+        // Refusals wait for a reference hash then.
+        if self.known.is_empty() && self.is_incomplete() {
+            return Some(own);
+        }
         let dearest = self.known.values().map(|price| price.elapsed).max()?.max(own);
-        Some(dearest + dearest / HEADROOM)
+        Some(with_headroom(dearest))
     }
+}
+
+/// How long to wait so that a hash that usually takes `usual` does not stand out when it is slow.
+pub(super) fn with_headroom(usual: Duration) -> Duration {
+    usual + usual / HEADROOM
 }
 
 #[cfg(test)]
@@ -86,10 +113,18 @@ mod tests {
         let (cheap, dear) = (Scheme::Bcrypt { cost: 4 }, Scheme::Bcrypt { cost: 12 });
         let mut prices = Prices::default();
         assert_eq!(prices.floor(millis(4)), None);
+        prices.expect();
+        assert_eq!(prices.floor(millis(4)), Some(millis(4)), "there may be others");
         assert_eq!(prices.learn(&[cheap, dear, cheap]), [dear, cheap], "each once");
+        assert_eq!(prices.floor(millis(4)), Some(millis(4)));
         prices.measured(cheap, price(2));
+        prices.measurement_ended(cheap);
+        assert!(prices.is_incomplete());
         assert_eq!(prices.floor(millis(4)), Some(millis(6)), "the own one is the dearest");
         prices.measured(dear, price(100));
+        prices.measurement_ended(dear);
+        assert!(!prices.is_incomplete());
+        assert_eq!(prices.dearest(), Some(dear));
         assert_eq!(prices.floor(millis(4)), Some(millis(150)));
         assert_eq!(prices.slowest(), Some(millis(50)), "however long other work makes it");
         prices.measured(dear, price(180));

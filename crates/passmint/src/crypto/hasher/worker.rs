@@ -13,10 +13,11 @@ use aws_lc_rs::constant_time;
 use super::core::Core;
 use super::format::{Parsed, SALT, Scheme, TAG};
 use super::pool::{
-    Answer, AnswerTime, Checked, Job, Overloaded, Shared, State, Verification, Work,
+    Answer, AnswerTime, Checked, Due, Job, Overloaded, Shared, State, Verification, Work,
 };
 use super::price::Price;
 use super::queue::FairQueue;
+use super::reference::Referred;
 use crate::crypto::random;
 use crate::domain::network::Network;
 use crate::domain::secret::{Password, PasswordHash};
@@ -26,7 +27,7 @@ const NICENESS: i32 = 10;
 /// How nice those for imported hashes are: they take next to nothing from the own threads.
 const FOREIGN_NICENESS: i32 = 19;
 /// After this long without work a thread gives its memory back.
-const REST_AFTER: Duration = Duration::from_secs(20);
+pub(super) const REST_AFTER: Duration = Duration::from_secs(20);
 
 /// Jobs of one kind of threads.
 pub(super) struct Lane<J> {
@@ -76,7 +77,7 @@ pub(super) struct Begun {
 }
 
 pub(super) enum ForeignWork {
-    Verify(Password, Parsed, Begun, Answer<Checked>),
+    Verify(Password, Parsed, Begun, Answer<Checked>, Referred),
     /// Finds out what a scheme costs.
     Measure(Scheme),
 }
@@ -94,12 +95,15 @@ impl ForeignJob {
 
 impl State {
     /// A verification is over. Returns when its answer is due: a refusal as if it had been of an imported hash.
-    fn verified(&mut self, begun: Begun, matches: bool) -> AnswerTime {
+    fn verified(&mut self, begun: Begun, matches: bool, referred: Option<Referred>) -> AnswerTime {
         let floor = self.prices.floor(self.hash_time).filter(|_| !matches);
-        let answer_at = floor.map(|floor| begun.at + begun.foreign_wait + floor);
-        self.places.end(begun.network, answer_at);
+        let not_before = floor.map(|floor| begun.at + begun.foreign_wait + floor);
+        self.places.end(begun.network, not_before);
         self.usage.note(begun.network, matches, Instant::now());
-        AnswerTime(answer_at)
+        AnswerTime(not_before.map(|not_before| {
+            let referred = referred.unwrap_or_else(|| self.refer());
+            Due { not_before, referred }
+        }))
     }
 
     /// When a job that waits for a place of its network is to be refused, at the earliest.
@@ -194,8 +198,8 @@ impl Shared {
         self.arrived.notify_one();
     }
 
-    /// Computes a hash of today's cost, whatever there is to match, and answers; an imported hash is
-    /// handed to the threads for those first.
+    /// Computes a hash of today's cost, whatever there is to match, and answers; an imported hash is then
+    /// handed to the threads for those. From the same moment on refusals of both wait for a reference hash.
     fn verify(
         &self,
         core: &mut Core,
@@ -209,10 +213,14 @@ impl Shared {
             || Parsed { scheme: Scheme::Argon2id(today), salt: vec![0; SALT], tag: vec![0; TAG] };
         match hash.and_then(Parsed::read) {
             Some(foreign) if !foreign.scheme.is_own(today) => {
-                let work = ForeignWork::Verify(password.clone(), foreign, begun, answer);
-                self.state.lock().foreign.queue.push(begun.network, 0, ForeignJob::new(work));
-                self.foreign_arrived.notify_one();
                 self.compute(core, password, &nothing());
+                let mut state = self.state.lock();
+                let referred = state.refer();
+                let work = ForeignWork::Verify(password.clone(), foreign, begun, answer, referred);
+                state.foreign.queue.push(begun.network, 0, ForeignJob::new(work));
+                drop(state);
+                self.foreign_arrived.notify_one();
+                self.reference_wanted.notify_one();
             }
             own => {
                 let known = own.is_some();
@@ -220,7 +228,10 @@ impl Shared {
                 let matches = self.matches(core, password, &parsed) && known;
                 let verification =
                     if matches { Verification::Match(None) } else { Verification::NoMatch };
-                let answer_time = self.state.lock().verified(begun, matches);
+                let answer_time = self.state.lock().verified(begun, matches, None);
+                if answer_time.0.is_some() {
+                    self.reference_wanted.notify_one();
+                }
                 drop(answer.send(Ok(Checked { verification, answer_time })));
             }
         }
@@ -228,7 +239,7 @@ impl Shared {
 
     /// The life of a thread for imported hashes.
     pub(super) fn work_on_foreign(&self) {
-        let _ = rustix::process::setpriority_process(None, FOREIGN_NICENESS);
+        give_way();
         loop {
             let mut state = self.state.lock();
             let job = loop {
@@ -252,7 +263,7 @@ impl Shared {
         let started = Instant::now();
         let waited = started.duration_since(job.since);
         match job.work {
-            ForeignWork::Verify(password, parsed, begun, answer) => {
+            ForeignWork::Verify(password, parsed, begun, answer, referred) => {
                 let mut lent = self.memory.borrow(parsed.scheme.memory_kib());
                 let matches = self.matches(&mut lent.core, &password, &parsed);
                 self.memory.give_back(lent);
@@ -267,7 +278,7 @@ impl Shared {
                 let better = better.flatten();
                 let verification =
                     if matches { Verification::Match(better) } else { Verification::NoMatch };
-                let answer_time = self.state.lock().verified(begun, matches);
+                let answer_time = self.state.lock().verified(begun, matches, Some(referred));
                 drop(answer.send(Ok(Checked { verification, answer_time })));
             }
             ForeignWork::Measure(scheme) => self.measure(scheme),
@@ -300,6 +311,8 @@ impl Shared {
             state.prices.measured(scheme, Price { elapsed: least, processor: least });
         }
         state.prices.measurement_ended(scheme);
+        drop(state);
+        self.reference_wanted.notify_one();
     }
 
     fn matches(&self, core: &mut Core, password: &Password, parsed: &Parsed) -> bool {
@@ -333,6 +346,11 @@ impl Shared {
         }
         Some(tag)
     }
+}
+
+/// Has the calling thread take what no other needs.
+pub(super) fn give_way() {
+    let _ = rustix::process::setpriority_process(None, FOREIGN_NICENESS);
 }
 
 /// How long the calling thread has run on a processor (`clock_gettime(2)`).
