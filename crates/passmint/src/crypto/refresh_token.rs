@@ -11,6 +11,7 @@ use std::fmt;
 use aws_lc_rs::{constant_time, digest, hmac};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use data_encoding::HEXLOWER;
 
 use crate::domain::session::SessionId;
 use crate::domain::time::Timestamp;
@@ -47,12 +48,9 @@ impl SessionSecret {
         context.update(b"passmint jti\0");
         context.update(&session.0);
         context.update(&generation.to_be_bytes());
-        let tag = context.sign();
-        tag.as_ref().iter().take(16).fold(String::with_capacity(32), |mut id, byte| {
-            use fmt::Write as _;
-            let _ = write!(id, "{byte:02x}");
-            id
-        })
+        let mut id = HEXLOWER.encode(context.sign().as_ref());
+        id.truncate(32);
+        id
     }
 }
 
@@ -163,6 +161,22 @@ mod tests {
             (SessionId([5; 16]), 7, [6; 16])
         );
         assert!(RefreshToken::decode(&text, |_| None).is_none());
+    }
+
+    #[test]
+    fn what_is_derived_from_a_sessions_secret_is_its_own() {
+        let [one, other] = [6, 7].map(|byte| SessionSecret::new([byte; 16]));
+        let sha256 = "344676f277e8e49a34ac18103730d162";
+        assert_eq!(HEXLOWER.encode(&one.hash()[..16]), sha256);
+        assert_ne!(one.hash(), other.hash());
+        let [session, strange] = [5, 4].map(|byte| SessionId([byte; 16]));
+        let id = one.token_id(session, 7);
+        assert_eq!(id.len(), 32);
+        assert_eq!(id, one.token_id(session, 7));
+        let others =
+            [one.token_id(session, 8), one.token_id(strange, 7), other.token_id(session, 7)];
+        assert!(!others.contains(&id), "{others:?}");
+        assert!(!format!("{:?}", token()).contains("6, 6"), "a secret is shown");
     }
 
     #[test]

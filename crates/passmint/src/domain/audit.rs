@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use serde_json::{Map, Value};
 
 use super::session::SessionId;
@@ -207,24 +208,13 @@ impl ChainLink {
 
     /// The link of that number and hash, the hash in hexadecimal digits.
     pub fn read(sequence: i64, hex: &str) -> Option<Self> {
-        let mut hash = [0; 32];
-        let digits = hex.as_bytes();
-        if digits.len() != 2 * hash.len() || !hex.is_ascii() {
-            return None;
-        }
-        for (byte, pair) in hash.iter_mut().zip(hex.as_bytes().chunks(2)) {
-            *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-        }
+        let hash = HEXLOWER_PERMISSIVE.decode(hex.as_bytes()).ok()?.try_into().ok()?;
         Some(Self { sequence, hash })
     }
 
     /// The hash in hexadecimal digits.
     pub fn hex(&self) -> String {
-        use std::fmt::Write as _;
-        self.hash.iter().fold(String::with_capacity(64), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+        HEXLOWER.encode(&self.hash)
     }
 }
 
@@ -310,6 +300,19 @@ mod tests {
             event.record(&by, Timestamp::from_micros(1_764_000_000_900_000)),
             r#"{"at":"2025-11-24T16:00:00.900000Z","event":"session.ended","actor":"user:7","user_id":7,"session_id":"00000000-0000-0000-0000-000000000000","address":"192.0.2.1","request_id":"r1","reason":"logout"}"#
         );
+    }
+
+    #[test]
+    fn a_link_is_read_as_it_was_written_and_nothing_else_is() {
+        let link = ChainLink::START.next("a record");
+        let hex = link.hex();
+        assert_eq!(hex.len(), 64);
+        assert_eq!(ChainLink::read(1, &hex), Some(link));
+        assert_eq!(ChainLink::read(1, &hex.to_uppercase()), Some(link));
+        let others = ["", &hex[2..], &hex[1..], &format!("{hex}00"), &format!("+1{}", &hex[2..])];
+        for other in others.into_iter().chain([format!("\u{e9}{}", &hex[2..]).as_str()]) {
+            assert_eq!(ChainLink::read(1, other), None, "{other}");
+        }
     }
 
     #[test]

@@ -20,6 +20,8 @@ use aws_lc_rs::{digest, pbkdf2};
 use base64::Engine as _;
 use base64::alphabet::BCRYPT;
 use base64::engine::general_purpose::{GeneralPurpose, NO_PAD, STANDARD, STANDARD_NO_PAD};
+use data_encoding::HEXLOWER;
+use zeroize::Zeroizing;
 
 use super::core::{Core, CoreError};
 use crate::domain::secret::{Password, PasswordHash};
@@ -266,7 +268,9 @@ impl Scheme {
             Self::Bcrypt { cost } => compute_bcrypt(cost, password, salt, out),
             Self::BcryptSha256 { cost } => {
                 let digest = digest::digest(&digest::SHA256, password);
-                compute_bcrypt(cost, hexadecimal(digest.as_ref()).as_bytes(), salt, out)
+                let mut hex = Zeroizing::new([0; 64]);
+                HEXLOWER.encode_mut(digest.as_ref(), hex.as_mut());
+                compute_bcrypt(cost, hex.as_ref(), salt, out)
             }
             Self::Scrypt { log_n, r, p } => {
                 let params = scrypt::Params::new(log_n, r, p).map_err(CoreError::new)?;
@@ -296,22 +300,13 @@ fn compute_bcrypt(
     out: &mut [u8],
 ) -> Result<(), CoreError> {
     let salt = salt.try_into().map_err(|_| CoreError::new("a salt of another length"))?;
-    let mut key = zeroize::Zeroizing::new(password.to_vec());
+    let mut key = Zeroizing::new(password.to_vec());
     key.push(0);
     key.truncate(72);
     let tag = bcrypt::bcrypt(cost, salt, &key);
     let tag = tag.get(..out.len()).ok_or(CoreError::new("a tag of another length"))?;
     out.copy_from_slice(tag);
     Ok(())
-}
-
-fn hexadecimal(bytes: &[u8]) -> zeroize::Zeroizing<String> {
-    use std::fmt::Write as _;
-    let mut text = zeroize::Zeroizing::new(String::with_capacity(bytes.len() * 2));
-    for byte in bytes {
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
 }
 
 #[cfg(test)]
