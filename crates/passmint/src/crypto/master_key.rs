@@ -110,3 +110,62 @@ fn sync_folder(path: &Path) -> std::io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     File::open(folder.unwrap_or(Path::new("."))).and_then(|folder| folder.sync_all())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+
+    use super::*;
+
+    #[test]
+    fn a_key_is_read_as_it_was_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("master.key");
+        assert!(matches!(read(&path), Err(MasterKeyError::Missing(_))));
+        let made = create(&path).unwrap();
+        assert_eq!(read(&path).unwrap().expose(), made.expose());
+        assert!(matches!(create(&path), Err(MasterKeyError::Io(..))), "it is there already");
+        assert!(matches!(
+            read(folder.path()),
+            Err(MasterKeyError::Exposed(_) | MasterKeyError::Io(..))
+        ));
+    }
+
+    #[test]
+    fn only_its_owner_may_read_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("master.key");
+        create(&path).unwrap();
+        for (mode, may) in [
+            (0o400, true),
+            (0o600, true),
+            (0o700, true),
+            (0o640, false),
+            (0o604, false),
+            (0o610, false),
+        ] {
+            fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            let exposed = matches!(read(&path), Err(MasterKeyError::Exposed(_)));
+            assert_eq!(!exposed, may, "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_32_bytes_is_no_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("master.key");
+        create(&path).unwrap();
+        for bytes in [31, 33] {
+            fs::write(&path, STANDARD.encode(vec![7; bytes])).unwrap();
+            assert!(matches!(read(&path), Err(MasterKeyError::Malformed(_))), "{bytes}");
+        }
+        fs::write(&path, format!(" {}\n\n", STANDARD.encode([7; 32]))).unwrap();
+        assert_eq!(read(&path).unwrap().expose(), [7; 32]);
+    }
+
+    #[test]
+    fn the_folder_of_a_name_without_one_is_the_one_at_hand() {
+        assert!(sync_folder(Path::new("master.key")).is_ok());
+        assert!(sync_folder(Path::new("/nowhere/master.key")).is_err());
+    }
+}

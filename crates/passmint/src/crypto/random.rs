@@ -20,3 +20,19 @@ pub fn bytes<const N: usize>() -> Result<[u8; N], NoRandomness> {
 pub fn password() -> Result<String, NoRandomness> {
     Ok(URL_SAFE_NO_PAD.encode(bytes::<15>()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn nothing_is_drawn_twice() {
+        let drawn: HashSet<[u8; 16]> = (0..1000).map(|_| bytes().unwrap()).collect();
+        assert_eq!(drawn.len(), 1000);
+        let passwords: HashSet<String> = (0..1000).map(|_| password().unwrap()).collect();
+        assert_eq!(passwords.len(), 1000);
+        assert!(passwords.iter().all(|password| password.len() == 20));
+    }
+}

@@ -86,5 +86,6 @@ mod tests {
         let is_check_of = |key| Sealer::is_check_of(&SecretBytes::new(key), &check);
         assert!(is_check_of(vec![1; 32]) && !is_check_of(vec![2; 32]) && !is_check_of(vec![1; 31]));
         assert!(Sealer::new(&SecretBytes::new(vec![1; 31])).is_err());
+        assert_eq!(format!("{sealer:?}"), "Sealer(..)");
     }
 }

@@ -254,6 +254,7 @@ mod tests {
             assert_ne!(one.kid, other.kid);
             let signing = SigningKey::new(algorithm, one.kid.clone(), one.secret.expose()).unwrap();
             assert_eq!(signing.kid(), one.kid);
+            assert_eq!(format!("{signing:?}"), format!("SigningKey {{ kid: {:?}, .. }}", one.kid));
             let claims =
                 br#"{"iss":"us","sub":"7","sid":"a","token_type":"access","iat":1000,"exp":2000}"#;
             let token = signing.sign(claims).unwrap();

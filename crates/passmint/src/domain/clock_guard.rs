@@ -158,6 +158,8 @@ mod tests {
         let last = Some(LastWallClock { said: at(0), doubt: Doubt::default() });
         assert!(ClockGuard::resume(None, at(-500), at(0)).may_destroy(), "the first start");
         assert!(ClockGuard::resume(last, at(100_000), at(0)).may_destroy(), "a pause");
+        assert!(ClockGuard::resume(last, at(-60), at(0)).may_destroy(), "a minute is no jump");
+        assert!(!ClockGuard::resume(last, at(-61), at(0)).may_destroy());
         let mut guard = ClockGuard::resume(last, at(-500), at(0));
         assert!(!guard.may_destroy());
         assert_eq!(guard.look(at(1), at(1)), Some(ClockEvent::BackInStep));

@@ -79,6 +79,28 @@ fn neighbourhoods_that_fail_leave_room_among_the_imported_hashes_for_those_that_
 }
 
 #[test]
+fn how_long_an_imported_hash_waits_behind_those_that_wait_and_half_of_those_that_are_computed() {
+    let pool = pool(Duration::from_millis(100));
+    let newcomer = turn("192.0.2.1").network;
+    let foreign_wait = || {
+        let state = pool.shared.state.lock();
+        pool.shared.expected_foreign_wait(&state, newcomer).as_millis()
+    };
+    for (running, wait) in [(0, 0), (1, 0), (2, 500), (3, 750)] {
+        pool.shared.state.lock().foreign.running = running;
+        assert_eq!(foreign_wait(), wait, "{running} are computed, none waits");
+    }
+    wait_for_an_imported_hash(&pool, "198.51.100.1");
+    for (running, wait) in [(0, 500), (1, 750), (2, 1000)] {
+        pool.shared.state.lock().foreign.running = running;
+        assert_eq!(foreign_wait(), wait, "{running} are computed, one waits");
+    }
+    let mut state = pool.shared.state.lock();
+    state.own.running = 2;
+    assert_eq!(pool.shared.expected_wait(&state, newcomer).as_millis(), 1100, "an own one before");
+}
+
+#[test]
 fn those_that_were_let_in_together_are_asked_again_before_they_begin() {
     let pool = pool(Duration::ZERO);
     let together = (0..5).map(|number| verify(&pool, &format!("192.0.{number}.1")).unwrap());
