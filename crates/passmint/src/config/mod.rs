@@ -322,6 +322,15 @@ mod tests {
     }
 
     #[test]
+    fn what_is_given_twice_is_named() {
+        for toml in ["[sessions]\nmax_per_user = 5\nmax_per_user = 6\n", "[login]\n[login]\n"] {
+            let said = load(&[], toml).unwrap_err().to_string();
+            let key = if toml.contains("login") { "login" } else { "max_per_user" };
+            assert!(said.contains(&format!("`{key}` is given twice: remove one")), "{said}");
+        }
+    }
+
+    #[test]
     fn a_file_is_no_folder_for_data() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let data = Some(file.path().to_owned());

@@ -150,7 +150,13 @@ impl Reader {
             Ok(table) => table,
             Err(error) => {
                 let at = error.span().map_or(1, |span| line(span.start));
-                self.problems.push(complain(at, error.message().to_owned()));
+                // Of other mistakes the text may be a secret.
+                let key = error.span().and_then(|span| text.get(span));
+                let message = match (error.message(), key) {
+                    ("duplicate key", Some(key)) => format!("`{key}` is given twice: remove one"),
+                    (message, _) => message.to_owned(),
+                };
+                self.problems.push(complain(at, message));
                 return;
             }
         };
