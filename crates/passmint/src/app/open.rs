@@ -337,11 +337,12 @@ fn pool_settings(config: &Config) -> PoolSettings {
     }
 }
 
-/// Reads the files that the settings name, as the start is going to: certificate, key, master key.
+/// Reads the files that the settings name, as the start is going to: certificate, key, master key. A database
+/// that cannot be read is no mistake of the settings.
 pub fn check_files(config: &Config) -> Result<()> {
     load_tls(&Tls::default(), config)?;
     let file = master_key_file(config);
-    let holds_keys = SqliteStore::holds_keys(&config.database.sqlite)?;
+    let holds_keys = SqliteStore::holds_keys(&config.database.sqlite).unwrap_or(false);
     if config.master_key.value.is_none() && (file.exists() || holds_keys) {
         master_key::read(&file)?;
     }

@@ -1,6 +1,7 @@
 //! `passmint doctor`, and what metrics say of the same: each thing that can be wrong is told once it is, with
 //! the way to mend it.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -47,7 +48,7 @@ fn doctor_says_what_is_wrong_and_how_to_mend_it() {
         text.contains("is not the master key that the database's keys are sealed under"),
         "{text}"
     );
-    std::fs::write(&key, right).unwrap();
+    std::fs::write(&key, &right).unwrap();
     let (code, text) = doctor(&server);
     assert_eq!(code, Some(0), "{text}");
     std::fs::remove_file(&key).unwrap();
@@ -56,9 +57,18 @@ fn doctor_says_what_is_wrong_and_how_to_mend_it() {
     assert!(text.contains("WRONG   master key:") && text.contains("put the file back"), "{text}");
     std::fs::write(server.data.join("passmint.db"), "this is no database, whatever its name says")
         .unwrap();
+    std::fs::write(&key, right).unwrap();
+    let (_, text) = doctor(&server);
+    assert_eq!(text.matches("can be read by others").count(), 1, "said once: {text}");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
     let (code, text) = doctor(&server);
     assert_eq!(code, Some(1));
-    assert!(text.contains("WRONG   database:"), "{text}");
+    assert!(text.contains("WRONG   database:") && text.contains("restore a backup"), "{text}");
+    assert_eq!(text.matches("WRONG").count(), 1, "said once: {text}");
+    let start = server.run(&["serve"]);
+    assert_eq!(start.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&start.stderr);
+    assert!(said.contains("file is not a database. The file is damaged: move it"), "{said}");
 }
 
 #[test]

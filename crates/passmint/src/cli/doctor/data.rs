@@ -15,37 +15,33 @@ use crate::crypto::sealing::Sealer;
 use crate::domain::secret::SecretBytes;
 use crate::store::sqlite::{Examined, HighestUserId, OpenError, SqliteStore};
 
-pub(super) fn folder(folder: &Path) -> Finding {
+/// `None` where there is no folder: that is said of the database.
+pub(super) fn folder(folder: &Path) -> Option<Finding> {
     const WHAT: &str = "data folder";
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     let shown = folder.display();
-    match std::fs::metadata(folder) {
-        Err(_) => {
-            let text = format!(
-                "{shown} does not exist: make it, or have it made by `passmint serve --init`"
-            );
-            Finding::new(Verdict::Advice, WHAT, text)
-        }
-        Ok(_) if rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK).is_err() => {
+    let mode = std::fs::metadata(folder).ok()?.permissions().mode();
+    Some(match mode {
+        _ if rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK).is_err() => {
             let text = format!(
                 "{shown} is not yours to write: run this as the user that runs Passmint, or give the \
                  folder to it"
             );
             Finding::new(Verdict::Wrong, WHAT, text)
         }
-        Ok(metadata) if metadata.permissions().mode() & 0o077 != 0 => {
+        mode if mode & 0o077 != 0 => {
             let text = format!("{shown} is open to other users: run `chmod 700 {shown}`");
             Finding::new(Verdict::Advice, WHAT, text)
         }
-        Ok(_) if is_network_file_system(folder) => {
+        _ if is_network_file_system(folder) => {
             let text = format!(
                 "{shown} is on a network file system, where SQLite can neither lock nor share memory \
                  reliably: put it on a local disk"
             );
             Finding::new(Verdict::Wrong, WHAT, text)
         }
-        Ok(_) => Finding::new(Verdict::Good, WHAT, shown.to_string()),
-    }
+        _ => Finding::new(Verdict::Good, WHAT, shown.to_string()),
+    })
 }
 
 /// Whether a folder is on NFS, SMB or CIFS (`statfs(2)`).

@@ -87,7 +87,7 @@ async fn bad_settings(sources: &Sources, error: &ConfigError) -> Vec<Finding> {
 
 async fn examine(config: &Config) -> Vec<Finding> {
     let mut findings = vec![advice::settings(config)];
-    findings.push(data::folder(&config.database.folder()));
+    findings.extend(data::folder(&config.database.folder()));
     findings.extend(data::free_space(&config.database.folder()));
     let server = server::look(config, true).await;
     // Looked at once: SQLite's quick check reads the whole file.

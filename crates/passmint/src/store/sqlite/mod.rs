@@ -80,7 +80,7 @@ pub enum OpenError {
     #[error("{0} is a database of another program: give another file with --data or database.url")]
     Foreign(PathBuf),
     /// SQLite said no.
-    #[error("cannot open the database {path}: {cause}")]
+    #[error("cannot open the database {path}: {cause}{}", what_to_do(cause))]
     Sqlite {
         /// The file.
         path: PathBuf,
@@ -98,6 +98,23 @@ pub enum OpenError {
         /// The system's words.
         cause: std::io::Error,
     },
+}
+
+/// What helps against SQLite's refusal to open a file, as the end of a sentence.
+fn what_to_do(cause: &rusqlite::Error) -> &'static str {
+    use rusqlite::ErrorCode::{
+        CannotOpen, DatabaseCorrupt, DiskFull, NotADatabase, PermissionDenied, ReadOnly,
+    };
+    match cause.sqlite_error_code() {
+        Some(DatabaseCorrupt | NotADatabase) => {
+            ". The file is damaged: move it and its -wal and -shm away, and restore a backup"
+        }
+        Some(CannotOpen | PermissionDenied | ReadOnly) => {
+            ". Run this as the user that runs Passmint, who must own the file, its -wal and -shm, and the folder"
+        }
+        Some(DiskFull) => ". Make room on the disk",
+        _ => "",
+    }
 }
 
 /// A SQLite file that this process holds alone.
