@@ -24,7 +24,7 @@ pub(super) enum Audit {
 
 #[derive(Args)]
 pub(super) struct List {
-    /// Only those about this user.
+    /// Only those about this user, also if it was deleted since.
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
     /// Only events whose name begins so, as in `login.` or `session.ended`.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{Failure, Parts};
 use crate::domain::audit::{Actor, AuditEvent, AuditRecord, BrokenChain, By, ChainLink, follow};
+use crate::domain::user::{UserId, Username};
 use crate::store::AuditQuery;
 use crate::telemetry::REQUEST;
 
@@ -60,6 +61,15 @@ impl AuditService {
     /// Records in the order asked for.
     pub async fn records(&self, query: AuditQuery) -> Result<Vec<AuditRecord>, Failure> {
         Ok(self.0.store.audit_records(query).await?)
+    }
+
+    /// The user of that name or, if it was deleted, the last one that had it; `None`: nothing is known of one.
+    pub async fn user(&self, name: &str) -> Result<Option<UserId>, Failure> {
+        let name = Username::canonical(name);
+        match self.0.store.user_named(name.clone()).await? {
+            Some(user) => Ok(Some(user.id)),
+            None => Ok(self.0.store.audited_user(name).await?),
+        }
     }
 
     /// Follows the whole chain from its oldest kept record to its newest. `noted` is a link that an

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::{By, StoreError};
 use crate::domain::audit::{AuditEvent, AuditRecord, ChainLink};
-use crate::domain::user::UserId;
+use crate::domain::user::{UserId, Username};
 
 /// Which records to read.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +34,9 @@ pub trait AuditStore: Send + Sync {
 
     /// Records in the order asked for.
     async fn audit_records(&self, query: AuditQuery) -> Result<Vec<AuditRecord>, StoreError>;
+
+    /// The user that was added or imported last under that name, also if it was deleted since.
+    async fn audited_user(&self, name: Username) -> Result<Option<UserId>, StoreError>;
 
     /// The link that the oldest kept record follows, and the newest link.
     async fn audit_ends(&self) -> Result<(ChainLink, ChainLink), StoreError>;

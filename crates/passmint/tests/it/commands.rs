@@ -232,6 +232,26 @@ fn what_is_said_to_nobody_stops_no_command() {
 }
 
 #[test]
+fn what_a_deleted_user_did_is_found_by_its_name() {
+    let server = Server::start();
+    for name in ["asha", "bela"] {
+        server.add_user(name);
+        server.must(&["user", "delete", name]);
+    }
+    server.add_user("bela");
+    let events = |name: &str| {
+        let listed = server.must(&["audit", "list", "--json", "--user", name]);
+        let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+        let event = |record: &serde_json::Value| record["event"].as_str().unwrap().to_owned();
+        listed.as_array().unwrap().iter().map(event).collect::<Vec<_>>()
+    };
+    assert_eq!(events("asha"), ["user.deleted", "user.added"]);
+    assert_eq!(events("bela"), ["user.added"], "the one that has the name now");
+    let unknown = server.run(&["audit", "list", "--user", "nobody"]);
+    assert_eq!(unknown.status.code(), Some(1));
+}
+
+#[test]
 fn what_cannot_be_written_to_standard_output_is_an_error() {
     let server = Server::start();
     server.add_user("asha");

@@ -14,7 +14,7 @@ use crate::domain::time::Timestamp;
 use crate::domain::user::{User, UserId};
 use crate::service::Services;
 use crate::service::session::SessionPage;
-use crate::service::user::{AddUser, SetUser};
+use crate::service::user::{AddUser, SetUser, UserError};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{AuditQuery, StoredKey};
 
@@ -180,7 +180,7 @@ async fn key(services: &Services, request: Request) -> Result<Value> {
 
 async fn audit_page(services: &Services, page: AuditPage) -> Result<Value> {
     let user = match page.user {
-        Some(name) => Some(services.users.find(&name).await?.id),
+        Some(name) => Some(services.audit.user(&name).await?.ok_or(UserError::Unknown)?),
         None => None,
     };
     let AuditPage { after, before, event, limit, newest_first, .. } = page;

@@ -5,7 +5,7 @@ use crate::domain::audit::{AuditRecord, ChainLink, follow};
 use crate::domain::network::Network;
 use crate::domain::throttle::{KnownOrigin, LockoutEntry, Scope};
 use crate::domain::time::micros;
-use crate::domain::user::ImportedId;
+use crate::domain::user::{ImportedId, Username};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_audit_log_is_one_unbroken_chain_across_failures_and_sweeps() {
@@ -39,6 +39,8 @@ async fn the_audit_log_is_one_unbroken_chain_across_failures_and_sweeps() {
     let newest = follow(ChainLink::START, &records).unwrap();
     assert_eq!(world.store.audit_ends().await.unwrap(), (ChainLink::START, newest));
 
+    let added_as = async |name| world.store.audited_user(Username::canonical(name)).await.unwrap();
+    assert_eq!((added_as("asha").await, added_as("bela").await), (Some(user), None));
     let query = AuditQuery { event: "user.".into(), newest_first: true, ..all.clone() };
     let found = world.store.audit_records(query).await.unwrap();
     assert_eq!(events(&found), ["user.disabled", "user.added"]);

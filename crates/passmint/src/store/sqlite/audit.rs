@@ -9,10 +9,10 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::SqliteStore;
 use super::writer::{Write, set_meta};
-use crate::domain::audit::{AuditEvent, AuditIndex, AuditRecord, ChainLink, follow};
+use crate::domain::audit::{AuditEvent, AuditIndex, AuditKind, AuditRecord, ChainLink, follow};
 use crate::domain::moment::Moment;
 use crate::domain::time::Timestamp;
-use crate::domain::user::UserId;
+use crate::domain::user::{UserId, Username};
 use crate::store::{AuditQuery, AuditStore, By, StoreError};
 
 type Sql<T> = Result<T, rusqlite::Error>;
@@ -27,6 +27,10 @@ impl AuditStore for SqliteStore {
 
     async fn audit_records(&self, query: AuditQuery) -> Result<Vec<AuditRecord>, StoreError> {
         self.readers.read(move |db| records(db, &query)).await
+    }
+
+    async fn audited_user(&self, name: Username) -> Result<Option<UserId>, StoreError> {
+        self.readers.read(move |db| audited_user(db, &name)).await
     }
 
     async fn audit_ends(&self) -> Result<(ChainLink, ChainLink), StoreError> {
@@ -102,6 +106,17 @@ fn records(db: &Connection, query: &AuditQuery) -> Sql<Vec<AuditRecord>> {
     db.prepare_cached(&sql)?
         .query_map(params![query.after, before, user, query.event, query.limit], record)?
         .collect()
+}
+
+fn audited_user(db: &Connection, name: &Username) -> Sql<Option<UserId>> {
+    let [added, imported] = [AuditKind::UserAdded, AuditKind::UserImported].map(AuditKind::name);
+    db.query_row(
+        "SELECT user_id FROM audit WHERE event IN (?1, ?2) AND json_extract(record, '$.username') = ?3 \
+         ORDER BY sequence DESC LIMIT 1",
+        params![added, imported, name.as_str()],
+        |row| row.get(0).map(UserId),
+    )
+    .optional()
 }
 
 fn record(row: &Row<'_>) -> Sql<AuditRecord> {
