@@ -73,11 +73,12 @@ impl Core {
     }
 
     /// Gives the memory back to the system, which zeroes it before anybody else has it; the next hash
-    /// takes it again. So goes what a load of logins has left on the heap.
+    /// takes it again. So goes what a load of logins has left on the heap, and code that only it needed.
     pub(super) fn rest(&mut self) {
         self.simd = None;
         if std::mem::take(&mut self.worked) {
-            passmint_heap::give_back();
+            passmint_memory::give_back();
+            passmint_memory::unmap_code();
         }
     }
 
