@@ -37,7 +37,7 @@ impl KeyRing {
     /// no use to anybody without the key.
     pub fn account(&self, name: &Username) -> u64 {
         let tag = hmac::sign(&self.digest_key, name.as_str().as_bytes());
-        tag.as_ref().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+        tag.as_ref().first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
     }
 }
 

@@ -164,6 +164,24 @@ mod tests {
     }
 
     #[test]
+    fn the_next_key_takes_the_place_and_no_older_one_is_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("master.key");
+        let mut keys = vec![create(&path).unwrap()];
+        for old in ["master.key.old", "master.key.old-2", "master.key.old-3"] {
+            assert_eq!(next_of(&path), folder.path().join("master.key.new"));
+            let next = create(&next_of(&path)).unwrap();
+            let put_aside = put_next_in_place(&path).unwrap();
+            assert_eq!(put_aside, folder.path().join(old));
+            assert_eq!(read(&put_aside).unwrap().expose(), keys.last().unwrap().expose());
+            assert_eq!(read(&path).unwrap().expose(), next.expose());
+            assert!(!next_of(&path).exists());
+            keys.push(next);
+        }
+        assert!(put_next_in_place(&path).is_err(), "there is no next one");
+    }
+
+    #[test]
     fn the_folder_of_a_name_without_one_is_the_one_at_hand() {
         assert!(sync_folder(Path::new("master.key")).is_ok());
         assert!(sync_folder(Path::new("/nowhere/master.key")).is_err());
