@@ -85,6 +85,9 @@ pub(super) struct Import {
     /// Only verify with it; tokens of an existing service stay good.
     #[arg(long)]
     verify_only: bool,
+    /// Take an HS256 secret as it is, although it looks like more than a secret: quotes, blanks, `NAME = …`.
+    #[arg(long)]
+    exactly: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -163,6 +166,15 @@ impl Import {
                  development, and they often stand in a repository. Whoever has it can make tokens."
             );
         }
+        if let (Alg::Hs256, false, Some(what)) =
+            (self.alg, self.exactly, more_than_a_secret(&content))
+        {
+            bail!(
+                "{} {what}, which services would not take for a part of the secret: write the secret alone, or \
+                 add --exactly",
+                self.file.display()
+            );
+        }
         let request = Request::KeyImport {
             content,
             algorithm: self.alg.into(),
@@ -171,6 +183,29 @@ impl Import {
         let imported = control::send(config, request).await?;
         let what = if self.verify_only { "verifies from now on" } else { "signs from now on" };
         tell_kid(&imported, self.json, what)
+    }
+}
+
+/// What in the file of an HS256 secret is hardly a part of it.
+fn more_than_a_secret(content: &[u8]) -> Option<&'static str> {
+    // Random bytes are hardly ever text.
+    let text = std::str::from_utf8(content).ok()?;
+    let line = text.strip_suffix('\n').unwrap_or(text);
+    let line = line.strip_suffix('\r').unwrap_or(line);
+    let quoted = |quote: char| line.len() > 1 && line.starts_with(quote) && line.ends_with(quote);
+    let is_name = |text: &str| {
+        let text = text.trim();
+        !text.is_empty() && text.chars().all(|c| c.is_ascii_uppercase() || c == '_')
+    };
+    let assigned = line.split_once(['=', ':']).is_some_and(|(name, value)| {
+        is_name(name) && (value.starts_with(' ') || value.trim().starts_with(['"', '\'']))
+    });
+    match line {
+        _ if line.starts_with('\u{feff}') => Some("begins with a byte order mark"),
+        _ if line.trim() != line => Some("begins or ends with blanks or empty lines"),
+        _ if quoted('"') || quoted('\'') => Some("has the secret in quotes"),
+        _ if assigned => Some("has a name before the secret"),
+        _ => None,
     }
 }
 
@@ -209,5 +244,36 @@ impl Reseal {
             say!("Give it as master_key.file before the next start.");
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_with_something_around_it_is_told_from_one_alone() {
+        let secret = "django_x=5^kq83:nfu2-9dd1 xx0p'77aa\"zi4m";
+        for alone in [secret.to_owned(), format!("{secret}\n"), format!("{secret}\r\n")] {
+            assert_eq!(more_than_a_secret(alone.as_bytes()), None, "{alone:?}");
+        }
+        for alone in ["ABCDEF=kq83nfu29dd1xx0p77aazi4m", "'kq83nfu2", "KQ83:NFU2"] {
+            assert_eq!(more_than_a_secret(alone.as_bytes()), None, "{alone:?}");
+        }
+        assert_eq!(more_than_a_secret(&[0xff, b' ', 0x0c]), None);
+        for (around, what) in [
+            (format!("{secret}\n\n"), "empty lines"),
+            (format!(" {secret}"), "blanks"),
+            (format!("{secret}\t\n"), "blanks"),
+            (format!("\u{feff}{secret}\n"), "byte order mark"),
+            (format!("'{secret}'\n"), "quotes"),
+            (format!("\"{secret}\""), "quotes"),
+            (format!("SECRET_KEY = '{secret}'\n"), "a name"),
+            (format!("JWT_SECRET=\"{secret}\"\n"), "a name"),
+            (format!("SECRET_KEY: {secret}\n"), "a name"),
+        ] {
+            let found = more_than_a_secret(around.as_bytes()).unwrap_or_default();
+            assert!(found.contains(what), "{around:?}: {found}");
+        }
     }
 }

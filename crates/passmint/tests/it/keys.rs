@@ -264,6 +264,10 @@ fn one_shared_secret_is_one_key_and_can_be_promoted() {
     server.add_user("asha");
     let file = server.data.join("secret");
     std::fs::write(&file, "kq83-nfu2-9dd1-xx0p-77aa-zi4m-secret").unwrap();
+    let quoted = server.data.join("quoted");
+    std::fs::write(&quoted, "'kq83-nfu2-9dd1-xx0p-77aa-zi4m-secret'\n").unwrap();
+    let path = quoted.to_str().unwrap();
+    assert_eq!(server.run(&["key", "import", path, "--alg", "HS256"]).status.code(), Some(1));
     let kid = import(&server, &file, &["--alg", "HS256", "--verify-only"]);
     let refused = |options: &[&str]| {
         let path = file.to_str().unwrap();
