@@ -72,7 +72,7 @@ fn a_user_who_is_there_under_another_id_or_spelling_is_refused_and_the_dry_run_s
     let refusals = [
         r#"line 2: "alice" is there already with the id 1 instead of 57: services know users by their id"#,
         r#"line 3: its username "Alice" is that of line 2, too"#,
-        r#"line 4: its id is that of "alice""#,
+        r#"line 4: its id is that of "alice"; import into a new folder first, and add others after it (user "mallory")"#,
         r#"line 6: its username "user3" is that of line 5, too"#,
     ];
     let (code, said) = import(&server, &["--dry-run"], lines);
@@ -124,6 +124,13 @@ fn groups_by_number_are_refused_or_mapped_and_flags_are_told() {
     assert!(!said.contains("is_staff"), "{said}");
     let claims = server.login_with("ravi", "correct horse").claims();
     assert_eq!(claims["roles"], serde_json::json!(["billing", "staff"]));
+    let more = ["--group", "4=billing", "--superuser-role", "root"];
+    let (code, said) = import(&server, &more, &dump);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("Not taken over, since they are there already: the roles of 1 user."),
+        "{said}"
+    );
 }
 
 #[test]

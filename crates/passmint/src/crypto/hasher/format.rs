@@ -92,6 +92,21 @@ const BCRYPT_TAG: usize = 23;
 const BCRYPT_BASE64: GeneralPurpose =
     GeneralPurpose::new(&BCRYPT, NO_PAD.with_decode_allow_trailing_bits(true));
 
+/// What the first word of a hash is that [`Parsed::read`] reads, if nothing else is wrong with it.
+pub const KINDS: [&str; 11] = [
+    "argon2",
+    "argon2i",
+    "argon2id",
+    "bcrypt",
+    "bcrypt_sha256",
+    "pbkdf2_sha1",
+    "pbkdf2_sha256",
+    "scrypt",
+    "2a",
+    "2b",
+    "2y",
+];
+
 /// A stored hash, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parsed {

@@ -20,7 +20,7 @@ mod usage;
 mod worker;
 
 pub use self::core::Backend;
-pub use self::format::{Argon2Params, Parsed, Scheme};
+pub use self::format::{Argon2Params, KINDS, Parsed, Scheme};
 pub use self::pool::{
     AnswerTime, Checked, HashSink, HashingPool, NotHashed, Overloaded, PoolSettings, PoolState,
     Turn, Verification,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{UserError, UserService, check_fit, check_text, checked_roles};
-use crate::crypto::hasher::Parsed;
+use crate::crypto::hasher::{KINDS, Parsed};
 use crate::domain::audit::By;
 use crate::domain::secret::PasswordHash;
 use crate::domain::time::Timestamp;
@@ -137,9 +137,14 @@ fn told(username: &Username, id: Option<&ImportedId>, conflict: ImportConflict) 
             other.subject(),
             id.map(ImportedId::to_string).unwrap_or_default(),
         ),
-        ImportConflict::Id(other) => format!("its id is that of {:?}", other.username.as_str()),
+        ImportConflict::Id(other) => format!(
+            "its id is that of {:?}; import into a new folder first, and add others after it",
+            other.username.as_str()
+        ),
         ImportConflict::FormerId => {
-            "its id was that of a user who was deleted, and is not given again".to_owned()
+            "its id was that of a user who was deleted, and is not given again: \
+            import into a new folder"
+                .to_owned()
         }
     };
     ImportOutcome::Refused(why)
@@ -237,16 +242,18 @@ fn read_hash(text: &str) -> Result<PasswordHash, String> {
         .collect();
     let known = algorithm.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
     let algorithm = if known && text.contains('$') { algorithm } else { "unknown".to_owned() };
-    Err(format!(
-        "its password hash ({algorithm}) is damaged, too dear, or of a kind that is not verified: \
-         import it without one and set a password"
-    ))
+    let why = if KINDS.contains(&algorithm.as_str()) {
+        "is damaged, or takes more memory or time than is allowed"
+    } else {
+        "is of a kind that is not verified"
+    };
+    Err(format!("its password hash ({algorithm}) {why}: import it without one and set a password"))
 }
 
 fn read_time(text: &str) -> Result<Timestamp, String> {
     text.parse::<jiff::Timestamp>()
         .map(|at| Timestamp::from_micros(at.as_microsecond()))
-        .map_err(|_| "its created_at is no time: write 2026-11-23T14:42:00Z".to_owned())
+        .map_err(|_| "its created_at (date_joined in a dump of Django's) is no time: write 2026-11-23T14:42:00Z".to_owned())
 }
 
 #[cfg(test)]
@@ -265,9 +272,13 @@ mod tests {
             (r#"{"username":"a","id":"1e3"}"#, "whole number"),
             (r#"{"username":"a","id":9007199254740993}"#, "whole number"),
             (r#"{"username":"a","id":[]}"#, "neither"),
-            (r#"{"username":"a","password_hash":"md5$salt$5ecre7"}"#, "(md5)"),
-            (r#"{"username":"a","password_hash":"5ecre7"}"#, "(unknown)"),
-            (r#"{"username":"a","password_hash":"pbkdf2_sha256$1$s$5ecre7"}"#, "(pbkdf2_sha256)"),
+            (r#"{"username":"a","password_hash":"md5$salt$5ecre7"}"#, "(md5) is of a kind"),
+            (r#"{"username":"a","password_hash":"5ecre7"}"#, "(unknown) is of a kind"),
+            (
+                r#"{"username":"a","password_hash":"pbkdf2_sha256$1$s$5ecre7"}"#,
+                "(pbkdf2_sha256) is damaged",
+            ),
+            (r#"{"username":"a","password_hash":"$2b$04$5ecre7"}"#, "(2b) is damaged"),
             (r#"{"username":"a","claims":{"sub":1}}"#, "writes itself"),
             (r#"{"username":"a","created_at":"yesterday"}"#, "no time"),
         ] {

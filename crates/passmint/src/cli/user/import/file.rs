@@ -14,6 +14,8 @@ use crate::service::user::ImportedUser;
 /// A user of the file, or why there is none; with its place.
 pub(super) struct Entry {
     pub(super) place: String,
+    /// By what it is called, where that can be read.
+    pub(super) name: Option<String>,
     pub(super) user: Result<ImportedUser, String>,
 }
 
@@ -51,11 +53,12 @@ pub(super) fn read(text: &str, mut roles: Roles) -> Result<(Vec<Entry>, LeftBehi
     let mut left = LeftBehind::default();
     let mut entries = Vec::new();
     for (place, value) in values {
+        let name = value.as_ref().ok().and_then(name).map(str::to_owned);
         let user = match value {
             Ok(value) => user(value, &roles, &mut left),
             Err(why) => Some(Err(why)),
         };
-        entries.extend(user.map(|user| Entry { place, user }));
+        entries.extend(user.map(|user| Entry { place, name, user }));
     }
     if entries.is_empty() {
         bail!("the file holds no users");
@@ -80,10 +83,18 @@ fn values(text: &str) -> Result<Vec<(String, Result<Value, String>)>> {
     if values.iter().all(|(_, value)| value.is_err()) && !values.is_empty() {
         bail!(
             "no line of the file is a JSON object: other forms, as CSV, are not read; write a line like \
-             {{\"id\":7,\"username\":\"alice\",\"password_hash\":\"…\"}} for each user"
+             {{\"id\":7,\"username\":\"alice\",\"password_hash\":\"…\"}} for each user, and remove what a \
+             program printed before a dump's `[`"
         );
     }
     Ok(values)
+}
+
+/// By what a user of either form is called.
+fn name(value: &Value) -> Option<&str> {
+    let fields = value.get("fields").unwrap_or(value);
+    let named = ["username", "email"].iter().find_map(|name| fields.get(name)?.as_str());
+    named.filter(|name| name.len() <= 254)
 }
 
 /// Number and name of an `auth.group`.
@@ -109,7 +120,9 @@ fn user(
     let (true, Some(Value::String(model)), Some(Value::Object(fields))) =
         (is_dump, object.get("model").cloned(), is_dump.then(|| object.remove("fields")).flatten())
     else {
-        return Some(serde_json::from_value(Value::Object(object)).map_err(|error| fault(&error)));
+        let wrong = wrong_type(&object);
+        let user = serde_json::from_value(Value::Object(object));
+        return Some(user.map_err(|error| wrong.unwrap_or_else(|| fault(&error))));
     };
     let model = model.to_lowercase();
     if !is_user(&model, &fields) {
@@ -129,6 +142,26 @@ fn is_user(model: &str, fields: &Map<String, Value>) -> bool {
     let is_called_so = model.ends_with("user");
     model == "auth.user"
         || fields.contains_key("password") && (is_called_so || fields.contains_key("last_login"))
+}
+
+/// The first field of a user in this server's own words that is of another type than it should be.
+fn wrong_type(object: &Map<String, Value>) -> Option<String> {
+    let is_text = |value: &Value| value.is_string();
+    object.iter().find_map(|(name, value)| {
+        let (is_right, kind) = match name.as_str() {
+            "username" | "password_hash" | "email" | "first_name" | "last_name" => {
+                (value.is_string(), "no text")
+            }
+            "created_at" => (value.is_string() || value.is_null(), "no text"),
+            "disabled" => (value.is_boolean(), "neither true nor false"),
+            "claims" => (value.is_object(), "no object"),
+            "roles" => {
+                (value.as_array().is_some_and(|all| all.iter().all(is_text)), "no list of texts")
+            }
+            _ => return None,
+        };
+        (!is_right).then(|| format!("its {name} is {kind}"))
+    })
 }
 
 /// The library's words quote values; a hash is none of anybody's business.
@@ -270,6 +303,19 @@ mod tests {
         assert!(read[1].user.as_ref().err().unwrap().contains("usernam"));
         assert!(read[2].user.is_err());
         assert!(super::read("  ", Roles::default()).is_err());
+        for (field, why) in [
+            (r#""disabled":"false""#, "its disabled is neither true nor false"),
+            (r#""roles":"staff""#, "its roles is no list of texts"),
+            (r#""roles":[7]"#, "its roles is no list of texts"),
+            (r#""claims":[]"#, "its claims is no object"),
+            (r#""email":null"#, "its email is no text"),
+            (r#""created_at":7"#, "its created_at is no text"),
+        ] {
+            let line = format!(r#"{{"username":"asha",{field}}}"#);
+            let (read, _) = users(&line, Roles::default());
+            assert_eq!(read[0].user.as_ref().err().unwrap(), why);
+            assert_eq!(read[0].name.as_deref(), Some("asha"));
+        }
         let csv = super::read("id,username\n1,asha\n", Roles::default()).err().unwrap();
         assert!(csv.to_string().contains("CSV"), "{csv}");
     }

@@ -7,6 +7,7 @@ use std::io::Read as _;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
+use serde::Serialize;
 use serde_json::json;
 
 use self::file::{Entry, LeftBehind, Roles};
@@ -61,9 +62,18 @@ struct Candidate {
 struct Report {
     imported: usize,
     existing: usize,
-    /// Place and reason.
-    refused: Vec<(String, String)>,
+    /// Of those that are there already: users to whom the file gives roles.
+    existing_with_roles: usize,
+    refused: Vec<Refused>,
     left: LeftBehind,
+}
+
+/// A user of the file who is not taken over.
+#[derive(Serialize)]
+struct Refused {
+    place: String,
+    user: Option<String>,
+    why: String,
 }
 
 impl Import {
@@ -75,25 +85,35 @@ impl Import {
         };
         let (entries, left) = file::read(&self.text()?, roles)?;
         let places: Vec<String> = entries.iter().map(|entry| entry.place.clone()).collect();
+        let names: Vec<_> = entries.iter().map(|entry| entry.name.clone()).collect();
         let (mut candidates, mut refused) = sift(entries, &places);
         // Those that bring an id come first: the others get the next one that is free.
         candidates.sort_by_key(|candidate| candidate.user.id.is_none());
         let order: Vec<usize> = candidates.iter().map(|candidate| candidate.at).collect();
+        let has_roles: Vec<bool> =
+            candidates.iter().map(|candidate| !candidate.user.roles.is_empty()).collect();
         let users = candidates.into_iter().map(|candidate| candidate.user).collect();
-        let (mut imported, mut existing) = (0, 0);
+        let (mut imported, mut existing, mut existing_with_roles) = (0, 0, 0);
         let mut outcomes = Vec::new();
         let sent = self.send(config, users, &mut outcomes).await;
-        for (at, outcome) in order.into_iter().zip(outcomes) {
+        for ((at, has_roles), outcome) in order.into_iter().zip(has_roles).zip(outcomes) {
             match outcome {
                 ImportOutcome::Imported => imported += 1,
-                ImportOutcome::Exists => existing += 1,
+                ImportOutcome::Exists => {
+                    existing += 1;
+                    existing_with_roles += usize::from(has_roles);
+                }
                 ImportOutcome::Refused(why) => refused.push((at, why)),
             }
         }
         refused.sort();
-        let place = |at: usize| places.get(at).cloned().unwrap_or_default();
-        let refused = refused.into_iter().map(|(at, why)| (place(at), why)).collect();
-        let shown = self.show(&Report { imported, existing, refused, left });
+        let refused = refused.into_iter().map(|(at, why)| Refused {
+            place: places.get(at).cloned().unwrap_or_default(),
+            user: names.get(at).cloned().flatten(),
+            why,
+        });
+        let refused = refused.collect();
+        let shown = self.show(&Report { imported, existing, existing_with_roles, refused, left });
         sent.context("not all users were looked at; import the file again")?;
         shown
     }
@@ -139,37 +159,25 @@ impl Import {
     }
 
     fn show(&self, report: &Report) -> Result<()> {
-        let Report { imported, existing, refused, left } = report;
-        for (place, why) in refused {
-            say!("{place}: {why}");
-        }
-        for (what, count, remedy) in [
-            ("is_staff", left.staff, ": --staff-role ROLE makes a role of it"),
-            ("is_superuser", left.superuser, ": --superuser-role ROLE makes a role of it"),
-            ("user_permissions", left.permissions, "; only groups become roles"),
-        ] {
-            if count > 0 {
-                say!("{what} of {} is not taken over{remedy}", users(count));
+        let Report { imported, existing, existing_with_roles, refused, left } = report;
+        for Refused { place, user, why } in refused {
+            match user {
+                Some(user) => say!("{place}: {why} (user {user:?})"),
+                None => say!("{place}: {why}"),
             }
         }
-        if left.ids > 0 {
+        left.show();
+        if *existing_with_roles > 0 {
             say!(
-                "{} of the dump without pk, as --natural-primary leaves it out: given new ids. Tokens of the \
-                 old service name others by them, so do not import its key.",
-                users(left.ids)
+                "Not taken over, since they are there already: the roles of {}. `user set NAME --role ROLE` sets them.",
+                users(*existing_with_roles)
             );
-        }
-        if !left.others.is_empty() {
-            let others = left.others.iter().map(|(model, count)| format!("{count} of {model}"));
-            let others = others.collect::<Vec<_>>().join(", ");
-            say!("Passed over, for these are no users: {others}.");
         }
         if self.json {
             output::json(&json!({
                 "imported": imported,
                 "existing": existing,
-                "refused": refused.iter().map(|(place, why)| json!({ "place": place, "why": why }))
-                    .collect::<Vec<_>>(),
+                "refused": refused,
                 "left_behind": {
                     "is_staff": left.staff,
                     "is_superuser": left.superuser,
@@ -197,6 +205,32 @@ impl Import {
         }
         let verb = if self.dry_run { "would not be" } else { "not" };
         bail!("{} {verb} taken over; mend the file and import it again", users(refused.len()));
+    }
+}
+
+impl LeftBehind {
+    fn show(&self) {
+        for (what, count, remedy) in [
+            ("is_staff", self.staff, ": --staff-role ROLE makes a role of it"),
+            ("is_superuser", self.superuser, ": --superuser-role ROLE makes a role of it"),
+            ("user_permissions", self.permissions, "; only groups become roles"),
+        ] {
+            if count > 0 {
+                say!("{what} of {} is not taken over{remedy}", users(count));
+            }
+        }
+        if self.ids > 0 {
+            say!(
+                "{} of the dump without pk, as --natural-primary leaves it out: given new ids. Tokens of the \
+                 old service name others by them, so do not import its key.",
+                users(self.ids)
+            );
+        }
+        if !self.others.is_empty() {
+            let others = self.others.iter().map(|(model, count)| format!("{count} of {model}"));
+            let others = others.collect::<Vec<_>>().join(", ");
+            say!("Passed over, for these are no users: {others}.");
+        }
     }
 }
 
