@@ -416,7 +416,11 @@ fn a_throttle_is_coped_with_and_one_that_believes_headers_is_found() {
     let measured = sheet.verdicts["time: wrong password"].as_str();
     assert!(measured != "skip", "right logins in between keep the user clear: {}", sheet.text);
     assert_eq!(sheet.verdicts["time: disabled user"], "skip", "{}", sheet.text);
-    assert!(sheet.text.contains("run with throttle.enabled=false"), "{}", sheet.text);
+    assert!(
+        sheet.text.contains("run against a server with throttle.enabled=false"),
+        "{}",
+        sheet.text
+    );
     let spoofable = before(|asked| {
         let address = asked.header("x-real-ip").unwrap_or("the socket's").to_owned();
         throttled(asked, &address)

@@ -16,6 +16,7 @@ use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::Error;
 
 use super::target::Target;
 
@@ -32,6 +33,12 @@ pub(super) enum Trouble {
     /// No connection.
     #[error("no connection: {0}")]
     Connect(String),
+    /// Nobody that is trusted vouches for the server.
+    #[error(
+        "its certificate is not trusted here ({0}): give the authority's file, or the server's own certificate, \
+         with --ca, or do not check it with --insecure"
+    )]
+    Untrusted(String),
     /// The connection broke, or what came was no HTTP.
     #[error("no answer: {0}")]
     Broken(String),
@@ -213,7 +220,11 @@ impl Client {
             Some(tls) => {
                 let name = ServerName::try_from(host.clone())
                     .map_err(|_| Trouble::Connect(format!("`{host}` is no name for TLS")))?;
-                shake_hands(tls.connect(name, stream).await.map_err(failed)?).await?
+                let untrusted = |error: std::io::Error| match error.get_ref().map(is_untrusted) {
+                    Some(true) => Trouble::Untrusted(error.to_string()),
+                    _ => failed(error),
+                };
+                shake_hands(tls.connect(name, stream).await.map_err(untrusted)?).await?
             }
         };
         Ok(Connection { sender, target: self.target.clone() })
@@ -246,6 +257,12 @@ impl Client {
         }
         answer
     }
+}
+
+/// Whether TLS failed for the server's certificate.
+fn is_untrusted(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    let tls = error.downcast_ref::<Error>();
+    matches!(tls, Some(Error::InvalidCertificate(_)))
 }
 
 async fn shake_hands<S>(stream: S) -> Result<SendRequest<Full<Bytes>>, Trouble>

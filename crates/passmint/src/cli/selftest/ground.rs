@@ -104,6 +104,15 @@ impl Ground {
         self.send(&login(username, password.expose())).await
     }
 
+    /// Ends the session that a login began, if it did.
+    pub(super) async fn end(&self, login: &Answer) {
+        if let Some(token) = login.text("refresh_token") {
+            // What is not ended now, is when all are.
+            self.begun.lock().push(token.clone());
+            drop(self.logout(&token).await);
+        }
+    }
+
     /// A session of its own for a check. A refusal is no finding, it only leaves the check untested.
     pub(super) async fn login(&self) -> Result<Pair, Fault> {
         let answer = self.try_login().await.map_err(Fault::from);

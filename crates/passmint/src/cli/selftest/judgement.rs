@@ -100,7 +100,7 @@ pub(super) fn must_be_refused(answer: &Answer, text: &str) -> Result<(), Fault> 
 pub(super) fn otherwise(answer: &Answer) -> Fault {
     match (answer.status, answer.retry_after()) {
         (429, Some(wait)) => Fault::Untested(format!(
-            "throttled for {} s; run with throttle.enabled=false or from a fresh network",
+            "throttled for {} s; run against a server with throttle.enabled=false",
             wait.as_secs()
         )),
         _ => Fault::Wrong(describe(answer)),

@@ -30,6 +30,7 @@ use clap::Args;
 
 use self::client::Client;
 use self::ground::{Given, Ground};
+use self::judgement::describe;
 use self::sheet::{Group, Sheet};
 use self::target::Target;
 use self::tls::Trust;
@@ -111,6 +112,14 @@ impl Selftest {
             reuse_wait: self.reuse_wait,
         };
         let ground = Ground::new(client, given);
+        // Most checks need a login, and each would say so for itself.
+        let first = ground.try_login().await.with_context(|| format!("cannot log in at {url}"))?;
+        if matches!(first.status, 206 | 401) {
+            let name = &ground.given.username;
+            tell(&format!("cannot log in as {name}: {}; is the password right?", describe(&first)));
+            return Ok(ExitCode::FAILURE);
+        }
+        ground.end(&first).await;
         for group in &groups {
             match group {
                 Group::Tokens => tokens::run(&ground, &mut sheet).await,

@@ -80,7 +80,7 @@ fn judge(all: &[Samples], kind: Kind) -> Judgement {
     if let Some(few) = [samples, unknown].into_iter().find(|samples| !enough(samples)) {
         let why = if few.throttled { "throttled" } else { "stopped" };
         return Err(Fault::Untested(format!(
-            "{why} after {} samples; run with throttle.enabled=false or from a fresh network",
+            "{why} after {} samples; run against a server with throttle.enabled=false",
             few.millis.len()
         )));
     }

@@ -77,7 +77,7 @@ async fn series(ground: &Ground, header: Option<&'static str>) -> Judgement {
                 tokio::time::sleep(wait).await;
             }
             _ => {
-                let why = "this address is throttled; run from a fresh network";
+                let why = "this network has failed too often of late: wait a minute, and run this group alone";
                 return Err(Fault::Untested(why.to_owned()));
             }
         }
