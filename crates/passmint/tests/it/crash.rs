@@ -137,3 +137,26 @@ fn a_failed_fsync_ends_the_process_and_what_is_on_the_disk_decides() {
     server.login("asha");
     server.must(&["audit", "verify"]);
 }
+
+#[test]
+fn a_removed_write_ahead_log_is_saved_and_the_process_ends_before_more_is_answered() {
+    for removed in [&["passmint.db-wal"][..], &["passmint.db-wal", "passmint.db-shm"]] {
+        let mut server = Server::start();
+        server.add_user("asha");
+        let [before, after] = [(); 2].map(|()| server.login("asha"));
+        let logout = |pair: &Pair| post("/api/v1/logout/").jwt(&pair.token);
+        assert_eq!(server.send(logout(&before)).status, 204);
+        for name in removed {
+            std::fs::remove_file(server.data.join(name)).unwrap();
+        }
+        let answer = logout(&after).try_send(server.public);
+        assert!(!answer.is_ok_and(|answer| answer.status == 204), "answered as durable");
+        server.wait();
+        let log = server.log();
+        assert!(log.contains("was removed or replaced; its commits were moved"), "{log}");
+        server.start_again();
+        server.me(&before.token).is_unauthorized("Token has been revoked.");
+        server.login("asha");
+        server.must(&["audit", "verify"]);
+    }
+}

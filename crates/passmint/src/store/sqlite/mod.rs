@@ -22,6 +22,7 @@ mod tests;
 mod throttle;
 mod user;
 mod user_ids;
+mod wal;
 mod writer;
 
 use std::path::{Path, PathBuf};

@@ -2,7 +2,7 @@
 //!
 //! A job that fails is taken out and the others are run anew, so that it fails nobody but its own caller.
 //! A commit whose outcome is unknown (a failed fsync: SQLite cannot say what is on the disk) ends the
-//! process: what is on the disk decides, and no answer contradicts it.
+//! process: what is on the disk decides, and no answer contradicts it. So does a write-ahead log that was removed.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,6 +19,7 @@ use crate::domain::audit::ChainLink;
 use crate::domain::time::Timestamp;
 use crate::store::sqlite::health::Health;
 use crate::store::sqlite::user_ids::HighestUserId;
+use crate::store::sqlite::wal::WalFile;
 use crate::store::{CommitSink, StoreError};
 
 /// How many jobs one commit may carry.
@@ -30,6 +31,7 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 pub(super) struct Batches {
     pub(super) connection: Connection,
+    pub(super) wal: WalFile,
     pub(super) running_time: RunningTime,
     pub(super) user_ids: HighestUserId,
     pub(super) clock: Arc<dyn Clock>,
@@ -186,7 +188,7 @@ impl Batches {
         }
     }
 
-    fn try_commit(&self, batch: &mut [Box<dyn Job>], done: &mut Done) -> Result<(), Failed> {
+    fn try_commit(&mut self, batch: &mut [Box<dyn Job>], done: &mut Done) -> Result<(), Failed> {
         if batch.is_empty() {
             return Ok(());
         }
@@ -217,7 +219,13 @@ impl Batches {
         for job in batch.iter_mut() {
             job.executed();
         }
-        execute("COMMIT").map(drop).map_err(|error| self.not_committed(&error))
+        execute("COMMIT").map(drop).map_err(|error| self.not_committed(&error))?;
+        if self.wal.is_lost() {
+            let why = self.wal.rescue(&self.connection);
+            self.sink.fatal(&why);
+            return Err(Failed::All(StoreError::OutcomeUnknown(why)));
+        }
+        Ok(())
     }
 
     /// What a failed COMMIT means. After an I/O error nobody can say whether it will be found on the

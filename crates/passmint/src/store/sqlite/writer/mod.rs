@@ -17,6 +17,7 @@ use rusqlite::{Connection, OptionalExtension as _};
 
 use super::health::Health;
 use super::user_ids::HighestUserId;
+use super::wal::WalFile;
 use crate::clock::Clock;
 use crate::domain::audit::{AuditEvent, AuditKind, ChainLink};
 use crate::domain::moment::Moment;
@@ -240,6 +241,7 @@ impl Writer {
         let issued = number(&connection, "issued_until").map_err(other)?.unwrap_or(0);
         let issued_until = Arc::new(AtomicI64::new(issued));
         let mut batches = Batches {
+            wal: WalFile::of(&connection),
             connection,
             running_time,
             user_ids,
