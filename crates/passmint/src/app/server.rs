@@ -65,11 +65,12 @@ impl Server {
         parts.note(By::SERVER, AuditEvent::new(AuditKind::ServerStarted).with("version", version));
         self.services.metrics.store_available(true);
         let maintenance = tokio::spawn(async move { maintenance.run().await });
-        let health = Arc::clone(&self.health);
+        let (health, draining) = (Arc::clone(&self.health), Arc::clone(&parts));
         let mut stopping = stop.clone();
         let drain = tokio::spawn(async move {
             drop(stopping.wait_for(|stop| *stop).await);
             health.drain();
+            draining.hashing.stop_waiting();
         });
         let listener = |socket, tls, router| {
             let (settings, metrics) =

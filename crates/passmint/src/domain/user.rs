@@ -134,7 +134,9 @@ impl Username {
     /// The form in which two names that differ only in case are the same. Going up first makes
     /// `ß` and `ss`, or the two small sigmas, the same too.
     pub fn folded(&self) -> String {
-        let upper: String = self.0.chars().flat_map(char::to_uppercase).collect();
+        // Down before that: the capital `ẞ` is none of `ss`.
+        let lower = self.0.chars().flat_map(char::to_lowercase);
+        let upper: String = lower.flat_map(char::to_uppercase).collect();
         upper.chars().flat_map(char::to_lowercase).nfkc().collect()
     }
 }
@@ -333,7 +335,10 @@ mod tests {
     fn one_canonical_form() {
         assert_eq!(Username::canonical("  Ａsha\u{3000}").as_str(), "Asha");
         assert_ne!(Username::canonical("Asha"), Username::canonical("asha"));
-        assert_eq!(Username::canonical("STRASSE").folded(), Username::canonical("straße").folded());
+        for spelling in ["STRASSE", "STRAẞE", "straSSe"] {
+            let folded = Username::canonical(spelling).folded();
+            assert_eq!(folded, Username::canonical("straße").folded(), "{spelling}");
+        }
     }
 
     #[test]

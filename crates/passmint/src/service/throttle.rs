@@ -83,7 +83,7 @@ pub(super) fn neighbourhood(address: Option<IpAddr>) -> Neighbourhood {
 }
 
 /// Says that the client of the current request went away; outside of one, never.
-fn client_gone() -> CancellationToken {
+pub(in crate::service) fn client_gone() -> CancellationToken {
     REQUEST.try_with(|request| request.client_gone.clone()).ok().flatten().unwrap_or_default()
 }
 

@@ -38,7 +38,7 @@ impl Shared {
     /// half done.
     pub(super) fn expected_foreign_wait(&self, state: &State, network: Network) -> Duration {
         let slowest = state.prices.slowest().unwrap_or_default();
-        let (queued, running) = (state.foreign.queue.ahead_of(network), state.foreign.running);
+        let (queued, running) = (state.imported.ahead_of(network), state.foreign.running);
         let threads = self.settings.threads.max(1);
         if queued == 0 && running < threads {
             return Duration::ZERO;
@@ -57,7 +57,7 @@ impl Shared {
         network: Network,
         max_wait: Duration,
     ) -> Duration {
-        if state.foreign.queue.ahead_of(network) == 0 {
+        if state.imported.ahead_of(network) == 0 {
             return Duration::ZERO;
         }
         let longest = longest_for(planned(max_wait), state.usage.of(network, Instant::now()));

@@ -43,8 +43,7 @@ fn verify(pool: &HashingPool, from: &str) -> Result<Answered, Overloaded> {
 
 /// Has an imported hash wait for its turn.
 fn wait_for_an_imported_hash(pool: &HashingPool, from: &str) {
-    let job = ForeignJob::new(ForeignWork::Measure(DEAR));
-    pool.shared.state.lock().foreign.queue.push(turn(from).network, 0, job);
+    pool.shared.state.lock().push_foreign(turn(from).network, ForeignWork::Measure(DEAR));
 }
 
 fn use_up(pool: &HashingPool, from: &str, was_right: bool, times: usize) {

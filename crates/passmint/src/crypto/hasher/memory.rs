@@ -2,7 +2,8 @@
 //! would cost some of those hashes several times as much as others, and so tell whose they are.
 //!
 //! All of it together never takes more than one unit a thread (a unit is what a hash of today's cost
-//! takes), or one hash alone that takes more than all that.
+//! takes), or one hash alone that takes more than all that. The reference hash has memory of its own: it would
+//! otherwise have to wait for others, or others for it.
 
 use parking_lot::{Condvar, Mutex};
 

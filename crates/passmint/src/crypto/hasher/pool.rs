@@ -19,6 +19,7 @@ use super::format::{Argon2Params, Parsed, Scheme, prefix};
 use super::memory::Memory;
 use super::places::Places;
 use super::price::Prices;
+use super::queue::FairQueue;
 use super::reference::{Referred, Waiting};
 use super::usage::Usage;
 use super::worker::{ForeignJob, ForeignWork, Lane};
@@ -96,15 +97,20 @@ pub(super) struct Due {
     pub(super) not_before: Instant,
     /// When a reference hash was done that began after the refused one.
     pub(super) referred: Referred,
+    /// The server ends.
+    pub(super) ending: CancellationToken,
 }
 
 impl AnswerTime {
-    /// Waits for it. To be awaited after the outcome has been recorded.
-    pub async fn reached(self) {
-        let Some(Due { not_before, referred }) = self.0 else { return };
-        // The pool may be gone.
-        let at = referred.await.map_or(not_before, |due| due.max(not_before));
-        tokio::time::sleep_until(at.into()).await;
+    /// Waits for it, while there is a client to answer. To be awaited after the outcome has been recorded.
+    pub async fn reached(self, client_gone: &CancellationToken) {
+        let Some(Due { not_before, referred, ending }) = self.0 else { return };
+        let due = async {
+            // The pool may be gone.
+            let at = referred.await.map_or(not_before, |due| due.max(not_before));
+            tokio::time::sleep_until(at.into()).await;
+        };
+        ending.run_until_cancelled(client_gone.run_until_cancelled(due)).await;
     }
 }
 
@@ -183,13 +189,17 @@ impl Work {
 pub(super) struct State {
     /// Hashes of today's cost.
     pub(super) own: Lane<Job>,
-    /// Imported hashes of other kinds and costs.
+    /// Imported hashes of other kinds and costs, and refusals that take their turns with them.
     pub(super) foreign: Lane<ForeignJob>,
+    /// The hashes among those that wait, by whose they are: what others wait for.
+    pub(super) imported: FairQueue<()>,
     pub(super) places: Places,
     pub(super) usage: Usage,
     pub(super) hash_time: Duration,
     pub(super) prices: Prices,
     pub(super) waiting: Waiting,
+    /// The server ends: refusals wait no longer.
+    pub(super) ending: CancellationToken,
     pub(super) closed: bool,
 }
 
@@ -242,11 +252,13 @@ impl HashingPool {
             state: Mutex::new(State {
                 own: Lane::default(),
                 foreign: Lane::default(),
+                imported: FairQueue::default(),
                 places: Places::default(),
                 usage: Usage::default(),
                 hash_time: FIRST_GUESS,
                 prices: Prices::default(),
                 waiting: Waiting::default(),
+                ending: CancellationToken::new(),
                 closed: false,
             }),
             arrived: Condvar::new(),
@@ -268,7 +280,7 @@ impl HashingPool {
     /// How busy it is.
     pub fn state(&self) -> PoolState {
         let state = self.shared.state.lock();
-        let queued = state.own.queue.len() + state.foreign.queue.len();
+        let queued = state.own.queue.len() + state.imported.len();
         PoolState { queued, hash_time: state.hash_time }
     }
 
@@ -290,25 +302,33 @@ impl HashingPool {
 
     /// Takes `schemes` for stored too.
     pub fn learn_more(&self, schemes: &[Scheme]) {
-        let mut all = self.shared.state.lock().prices.stored();
-        all.extend(schemes);
-        self.learn(&all);
+        let mut state = self.shared.state.lock();
+        let unmeasured = state.prices.learn_more(schemes);
+        self.measure(&mut state, unmeasured);
     }
 
     /// Takes `schemes` for all that are stored beside this server's own, and measures each once.
     pub fn learn(&self, schemes: &[Scheme]) {
         let mut state = self.shared.state.lock();
         let unmeasured = state.prices.learn(schemes);
-        for scheme in unmeasured {
-            let work = ForeignWork::Measure(scheme);
-            state.foreign.queue.push(OWN_LINE, 0, ForeignJob::new(work));
-        }
+        self.measure(&mut state, unmeasured);
         drop(state);
         if schemes.iter().all(|scheme| scheme.memory_kib() == 0) {
             self.shared.memory.rest();
         }
+    }
+
+    fn measure(&self, state: &mut State, schemes: Vec<Scheme>) {
+        for scheme in schemes {
+            state.push_foreign(OWN_LINE, ForeignWork::Measure(scheme));
+        }
         self.shared.foreign_arrived.notify_all();
         self.shared.reference_wanted.notify_all();
+    }
+
+    /// Has refusals be answered at once from now on, and those that wait: the server ends, and waits for nobody.
+    pub fn stop_waiting(&self) {
+        self.shared.state.lock().ending.cancel();
     }
 
     /// Checks a password against a hash; `None` costs the same and never matches. Where hashes of
@@ -400,6 +420,7 @@ impl Drop for HashingPool {
         state.closed = true;
         state.own.queue.clear();
         state.foreign.queue.clear();
+        state.imported.clear();
         state.waiting = Waiting::default();
         drop(state);
         self.shared.arrived.notify_all();

@@ -122,12 +122,12 @@ async fn a_refusal_takes_as_long_as_the_dearest_stored_hash() {
         let found = pool.verify(password("wrong"), hash, &second()).await.unwrap();
         assert!(matches!(found.verification, Verification::NoMatch));
         assert!(started.elapsed() < price, "the outcome is known before it may be answered");
-        found.answer_time.reached().await;
+        found.answer_time.reached(&CancellationToken::new()).await;
         assert!(started.elapsed() >= price);
     }
     let started = Instant::now();
     let found = pool.verify(password("right"), Some(hash), &second()).await.unwrap();
-    found.answer_time.reached().await;
+    found.answer_time.reached(&CancellationToken::new()).await;
     assert!(matches!(found.verification, Verification::Match(None)) && started.elapsed() < price);
     pool.learn(&[]);
     assert_eq!(pool.refused_after(), None);
@@ -252,8 +252,43 @@ async fn a_refusal_waits_for_a_hash_of_the_dearest_kind_however_long_that_takes_
         let started = Instant::now();
         let found = pool.verify(password("wrong"), None, &second()).await.unwrap();
         assert!(started.elapsed() < takes, "the outcome is known before it may be answered");
-        found.answer_time.reached().await;
+        found.answer_time.reached(&CancellationToken::new()).await;
         assert!(started.elapsed() >= takes, "{:?} of {takes:?}", started.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_waits_for_its_turn_among_the_imported_hashes() {
+    let pool = pool(CHEAP);
+    let dear = Scheme::Pbkdf2Sha256 { iterations: 200_000 };
+    pool.learn(&[dear]);
+    all_are_measured(&pool).await;
+    // Of the same network; to others it would give turns. So many take longer than a reference hash.
+    let mut state = pool.shared.state.lock();
+    for _ in 0..10 * pool.shared.settings.threads {
+        state.push_foreign(second().network, ForeignWork::Measure(dear));
+    }
+    drop(state);
+    pool.shared.foreign_arrived.notify_all();
+    let found = pool.verify(password("wrong"), None, &second()).await.unwrap();
+    assert!(pool.shared.state.lock().imported.len() > 0, "the outcome is known before");
+    found.answer_time.reached(&CancellationToken::new()).await;
+    let state = pool.shared.state.lock();
+    assert!(state.imported.len() == 0, "an imported hash would have waited for those before it");
+}
+
+#[tokio::test]
+async fn refusals_do_not_wait_for_clients_that_are_gone_nor_when_the_server_ends() {
+    let pool = pool(CHEAP);
+    pool.expect_schemes();
+    let gone = CancellationToken::new();
+    gone.cancel();
+    for client_gone in [gone, CancellationToken::new(), CancellationToken::new()] {
+        let found = pool.verify(password("wrong"), None, &second()).await.unwrap();
+        if !client_gone.is_cancelled() {
+            pool.stop_waiting();
+        }
+        found.answer_time.reached(&client_gone).await;
     }
 }
 
@@ -262,7 +297,8 @@ async fn after_a_start_refusals_wait_until_it_is_known_what_is_stored() {
     let pool = pool(CHEAP);
     pool.expect_schemes();
     let found = pool.verify(password("wrong"), None, &second()).await.unwrap();
-    let mut reached = pin!(found.answer_time.reached());
+    let client_gone = CancellationToken::new();
+    let mut reached = pin!(found.answer_time.reached(&client_gone));
     let soon = tokio::time::timeout(Duration::from_millis(100), &mut reached).await;
     assert!(soon.is_err(), "an imported user may be the dearest");
     pool.learn(&[]);

@@ -27,6 +27,8 @@ pub(super) struct Prices {
     pending: HashSet<Scheme>,
     /// Whether nobody has looked yet which schemes are stored.
     unknown: bool,
+    /// Those that were stored since somebody looked last.
+    added: HashSet<Scheme>,
 }
 
 impl Prices {
@@ -39,8 +41,19 @@ impl Prices {
     /// often this is called before their measurement has ended.
     pub(super) fn learn(&mut self, schemes: &[Scheme]) -> Vec<Scheme> {
         self.unknown = false;
-        let schemes: HashSet<Scheme> = schemes.iter().copied().collect();
+        // Those may have been stored after the look.
+        let schemes: HashSet<Scheme> = schemes.iter().copied().chain(self.added.drain()).collect();
         self.known.retain(|scheme, _| schemes.contains(scheme));
+        self.measure(schemes)
+    }
+
+    /// Takes `schemes` for stored, too, by now; those that are to be measured now.
+    pub(super) fn learn_more(&mut self, schemes: &[Scheme]) -> Vec<Scheme> {
+        self.added.extend(schemes);
+        self.measure(schemes.iter().copied().collect())
+    }
+
+    fn measure(&mut self, schemes: HashSet<Scheme>) -> Vec<Scheme> {
         let mut unmeasured: Vec<Scheme> = schemes
             .into_iter()
             .filter(|scheme| !self.known.contains_key(scheme) && self.pending.insert(*scheme))
@@ -71,11 +84,6 @@ impl Prices {
     pub(super) fn dearest(&self) -> Option<Scheme> {
         let dearest = self.known.iter().max_by_key(|(_, price)| price.elapsed);
         dearest.map(|(scheme, _)| *scheme)
-    }
-
-    /// All of them.
-    pub(super) fn stored(&self) -> Vec<Scheme> {
-        self.known.keys().chain(&self.pending).copied().collect()
     }
 
     /// Takes what one hash of that scheme took. The first counts whole, later ones an eighth.
@@ -142,8 +150,7 @@ mod tests {
         let mut measurements = 0;
         // Users come in batches, and each batch is learned.
         for _ in 0..20 {
-            let all = [prices.stored(), vec![one; 500]].concat();
-            measurements += prices.learn(&all).len();
+            measurements += prices.learn_more(&[one; 500]).len();
         }
         assert_eq!(measurements, 1);
         assert_eq!(prices.learn(&[one, other]), [other]);
@@ -152,5 +159,21 @@ mod tests {
         prices.measurement_ended(one);
         prices.measurement_ended(other);
         assert_eq!(prices.learn(&[one, other]), [other], "one that came to nothing is made again");
+    }
+
+    #[test]
+    fn what_is_imported_while_somebody_looks_stays_known() {
+        let (old, new) = (Scheme::Bcrypt { cost: 4 }, Scheme::Bcrypt { cost: 12 });
+        let took = Price { elapsed: Duration::from_millis(2), processor: Duration::ZERO };
+        let mut prices = Prices::default();
+        prices.expect();
+        assert_eq!(prices.learn_more(&[new]), [new]);
+        prices.measured(new, took);
+        prices.measurement_ended(new);
+        assert!(prices.is_incomplete(), "the old ones are not known yet");
+        assert_eq!(prices.learn(&[old]), [old]);
+        assert_eq!(prices.dearest(), Some(new));
+        assert_eq!(prices.learn(&[old]), [], "gone by now");
+        assert_eq!(prices.dearest(), None);
     }
 }

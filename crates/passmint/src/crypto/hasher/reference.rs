@@ -2,7 +2,8 @@
 //! kind is computed that began after it.
 //!
 //! How long an imported hash takes depends on what else the processors have to do. So one is computed for
-//! nobody, at the priority of imported ones: once for all refusals that came since the last one began.
+//! nobody, at the priority of imported ones: once for all refusals that came since the last one began. And
+//! since imported hashes may have to wait for their turn, every refusal does.
 
 use std::time::Instant;
 
@@ -12,20 +13,29 @@ use super::core::Core;
 use super::format::{SALT, Scheme};
 use super::pool::{Shared, State};
 use super::price::with_headroom;
-use super::worker::{REST_AFTER, give_way};
+use super::worker::{ForeignWork, REST_AFTER, give_way};
+use crate::domain::network::Network;
 
 /// What a refusal waits for: when it may be answered, for all that this hash says.
 pub(super) type Referred = oneshot::Receiver<Instant>;
 
-/// The refusals that wait for the next reference hash.
+/// A refusal that waits for the next reference hash, or for its turn to.
+pub(super) type Refusal = oneshot::Sender<Instant>;
+
+/// Those that wait for the next reference hash.
 #[derive(Default)]
-pub(super) struct Waiting(Vec<oneshot::Sender<Instant>>);
+pub(super) struct Waiting(Vec<Refusal>);
 
 impl State {
     /// Has a refusal wait for the next reference hash.
-    pub(super) fn refer(&mut self) -> Referred {
-        let (sender, referred) = oneshot::channel();
-        self.waiting.0.push(sender);
+    pub(super) fn refer(&mut self, refusal: Refusal) {
+        self.waiting.0.push(refusal);
+    }
+
+    /// Has a refusal of `network` wait for its turn among the imported hashes, and then for the next reference hash.
+    pub(super) fn refer_in_turn(&mut self, network: Network) -> Referred {
+        let (refusal, referred) = oneshot::channel();
+        self.push_foreign(network, ForeignWork::Refuse(refusal));
         referred
     }
 }

@@ -9,6 +9,7 @@
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::constant_time;
+use tokio::sync::oneshot;
 
 use super::core::Core;
 use super::format::{Parsed, SALT, Scheme, TAG};
@@ -17,7 +18,7 @@ use super::pool::{
 };
 use super::price::Price;
 use super::queue::FairQueue;
-use super::reference::Referred;
+use super::reference::{Referred, Refusal};
 use crate::crypto::random;
 use crate::domain::network::Network;
 use crate::domain::secret::{Password, PasswordHash};
@@ -77,20 +78,17 @@ pub(super) struct Begun {
 }
 
 pub(super) enum ForeignWork {
-    Verify(Password, Parsed, Begun, Answer<Checked>, Referred),
+    Verify(Password, Parsed, Begun, Answer<Checked>),
+    /// Another refusal, which takes its turn as if it were of an imported hash. It takes no time.
+    Refuse(Refusal),
     /// Finds out what a scheme costs.
     Measure(Scheme),
 }
 
 pub(super) struct ForeignJob {
     work: ForeignWork,
+    network: Network,
     since: Instant,
-}
-
-impl ForeignJob {
-    pub(super) fn new(work: ForeignWork) -> Self {
-        Self { work, since: Instant::now() }
-    }
 }
 
 impl State {
@@ -101,9 +99,30 @@ impl State {
         self.places.end(begun.network, not_before);
         self.usage.note(begun.network, matches, Instant::now());
         AnswerTime(not_before.map(|not_before| {
-            let referred = referred.unwrap_or_else(|| self.refer());
-            Due { not_before, referred }
+            let referred = referred.unwrap_or_else(|| self.refer_in_turn(begun.network));
+            Due { not_before, referred, ending: self.ending.clone() }
         }))
+    }
+
+    /// Has foreign work of `network` wait for its turn.
+    pub(super) fn push_foreign(&mut self, network: Network, work: ForeignWork) {
+        if !matches!(work, ForeignWork::Refuse(_)) {
+            self.imported.push(network, 0, ());
+        }
+        self.foreign.queue.push(network, 0, ForeignJob { work, network, since: Instant::now() });
+    }
+
+    /// The next foreign job that takes time. Refusals before it have had their turn.
+    fn pop_foreign(&mut self) -> Option<ForeignJob> {
+        loop {
+            let job = self.foreign.queue.pop(|_, _| true)?;
+            if let ForeignWork::Refuse(refusal) = job.work {
+                self.refer(refusal);
+            } else {
+                self.imported.remove(job.network, |()| true);
+                return Some(job);
+            }
+        }
     }
 
     /// When a job that waits for a place of its network is to be refused, at the earliest.
@@ -199,7 +218,7 @@ impl Shared {
     }
 
     /// Computes a hash of today's cost, whatever there is to match, and answers; an imported hash is then
-    /// handed to the threads for those. From the same moment on refusals of both wait for a reference hash.
+    /// handed to the threads for those. Refusals of both wait for their turn there, and then for a reference hash.
     fn verify(
         &self,
         core: &mut Core,
@@ -214,13 +233,9 @@ impl Shared {
         match hash.and_then(Parsed::read) {
             Some(foreign) if !foreign.scheme.is_own(today) => {
                 self.compute(core, password, &nothing());
-                let mut state = self.state.lock();
-                let referred = state.refer();
-                let work = ForeignWork::Verify(password.clone(), foreign, begun, answer, referred);
-                state.foreign.queue.push(begun.network, 0, ForeignJob::new(work));
-                drop(state);
+                let work = ForeignWork::Verify(password.clone(), foreign, begun, answer);
+                self.state.lock().push_foreign(begun.network, work);
                 self.foreign_arrived.notify_one();
-                self.reference_wanted.notify_one();
             }
             own => {
                 let known = own.is_some();
@@ -230,7 +245,7 @@ impl Shared {
                     if matches { Verification::Match(None) } else { Verification::NoMatch };
                 let answer_time = self.state.lock().verified(begun, matches, None);
                 if answer_time.0.is_some() {
-                    self.reference_wanted.notify_one();
+                    self.foreign_arrived.notify_one();
                 }
                 drop(answer.send(Ok(Checked { verification, answer_time })));
             }
@@ -246,7 +261,9 @@ impl Shared {
                 if state.closed {
                     return;
                 }
-                if let Some(job) = state.foreign.queue.pop(|_, _| true) {
+                let job = state.pop_foreign();
+                self.reference_wanted.notify_one();
+                if let Some(job) = job {
                     break job;
                 }
                 self.foreign_arrived.wait(&mut state);
@@ -263,7 +280,11 @@ impl Shared {
         let started = Instant::now();
         let waited = started.duration_since(job.since);
         match job.work {
-            ForeignWork::Verify(password, parsed, begun, answer, referred) => {
+            ForeignWork::Refuse(refusal) => self.state.lock().refer(refusal),
+            ForeignWork::Verify(password, parsed, begun, answer) => {
+                let (refusal, referred) = oneshot::channel();
+                self.state.lock().refer(refusal);
+                self.reference_wanted.notify_one();
                 let mut lent = self.memory.borrow(parsed.scheme.memory_kib());
                 let matches = self.matches(&mut lent.core, &password, &parsed);
                 self.memory.give_back(lent);
@@ -286,17 +307,17 @@ impl Shared {
         self.sink.hashed(waited, started.elapsed());
     }
 
-    /// Notes the least of what a few hashes take: the first one takes its memory from the system. In time on
-    /// the processor, since other work, before which this thread gives way, may delay all of them; a price
+    /// Notes what a hash takes: of those that take memory the second one, for the first takes it from the system.
+    /// In time on the processor, since other work, before which this thread gives way, may delay it; a price
     /// that is too high would delay every refusal until more hashes follow.
     fn measure(&self, scheme: Scheme) {
-        const MOST: u32 = 5;
         const LONG_ENOUGH: Duration = Duration::from_millis(500);
+        let hashes = if scheme.memory_kib() == 0 { 1 } else { 2 };
         let (salt, mut tag) = (vec![0; SALT], vec![0; scheme.tag_len()]);
         let mut lent = self.memory.borrow(scheme.memory_kib());
         let began = Instant::now();
         let mut least = Duration::MAX;
-        for _ in 0..MOST {
+        for _ in 0..hashes {
             let started = processor_time();
             if scheme.compute(&mut lent.core, b"", &salt, &mut tag).is_ok() {
                 least = least.min(processor_time().saturating_sub(started));

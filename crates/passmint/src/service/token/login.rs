@@ -15,7 +15,7 @@ use crate::domain::time::Timestamp;
 use crate::domain::user::{UserId, Username};
 use crate::service::Failure;
 use crate::service::credential_digest::Digest;
-use crate::service::throttle::{Attempted, NotAdmitted, neighbourhood};
+use crate::service::throttle::{Attempted, NotAdmitted, client_gone, neighbourhood};
 use crate::store::{Lineage, StartSession};
 use crate::telemetry::LoginOutcome;
 use crate::throttle::{Door, Throttled};
@@ -95,7 +95,8 @@ impl TokenService {
         let outcome = self.try_login(login).await;
         self.parts.metrics.login(match &outcome {
             Ok(_) => LoginOutcome::Granted,
-            Err(LoginError::Refused) => LoginOutcome::Refused,
+            // Counted before its answer was due.
+            Err(LoginError::Refused) => return outcome,
             Err(LoginError::Throttled(_)) => LoginOutcome::Throttled,
             Err(LoginError::Overloaded(_)) => LoginOutcome::Overloaded,
             Err(LoginError::ClientGone) => LoginOutcome::ClientGone,
@@ -139,7 +140,8 @@ impl TokenService {
         };
         let waits_until = attempt.failed();
         self.note_refusal(&name, &refusal, waits_until);
-        refusal.answer_time.reached().await;
+        parts.metrics.login(LoginOutcome::Refused);
+        refusal.answer_time.reached(&client_gone()).await;
         Err(LoginError::Refused)
     }
 

@@ -286,7 +286,7 @@ impl UserService {
         if let Verification::NoMatch = checked.verification {
             attempt.failed();
             self.0.note(by, AuditEvent::new(AuditKind::PasswordRefused).of(user));
-            checked.answer_time.reached().await;
+            checked.answer_time.reached(&turn.client_gone).await;
             return Err(UserError::Refused);
         }
         attempt.succeeded();
