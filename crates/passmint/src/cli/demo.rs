@@ -69,9 +69,10 @@ impl Demo {
         let server = Server::bind(services.clone(), clock)?;
         let (public, admin) = server.urls()?;
         let running = Running::start(server, services, sources.clone(), telemetry, OnHangup::Stop)?;
-        for (taken, url) in taken.into_iter().zip([&public, &admin]) {
+        let listeners = [("the demo", &public), ("its admin listener", &admin)];
+        for (taken, (what, url)) in taken.into_iter().zip(listeners) {
             if let Some(taken) = taken {
-                say!("passmint: {taken} is taken, so the demo is at {url} instead.");
+                say!("passmint: {taken} is taken, so {what} is at {url} instead.");
             }
         }
         let data = sources.data.unwrap_or_default();

@@ -191,19 +191,19 @@ impl Reader {
                 continue;
             }
             let place = Place::Variable(name.clone());
-            match rest.split_once("__") {
-                Some((section, key)) => {
-                    let setting = format!("{section}.{key}").to_lowercase();
-                    self.set(&setting, value.clone(), place);
-                }
-                None => self.problems.push(Problem {
-                    place,
-                    setting: None,
-                    message: "unknown variable; section and key are parted by two underscores, as \
-                              in PASSMINT_SERVER__LISTEN"
-                        .to_owned(),
-                }),
+            if let Some((section, key)) = rest.split_once("__") {
+                let setting = format!("{section}.{key}").to_lowercase();
+                self.set(&setting, value.clone(), place);
+                continue;
             }
+            let message = if rest == "DATA" {
+                "unknown variable: give the folder with --data, or as \
+                 PASSMINT_DATABASE__URL=sqlite:///FOLDER/passmint.db"
+            } else {
+                "unknown variable; section and key are parted by two underscores, as in \
+                 PASSMINT_SERVER__LISTEN"
+            };
+            self.problems.push(Problem { place, setting: None, message: message.to_owned() });
         }
     }
 

@@ -30,7 +30,9 @@ pub enum MasterKeyError {
     #[error("{0} can be read by others: run `chmod 600 {0}`")]
     Exposed(PathBuf),
     /// The system said no.
-    #[error("cannot read or write the master key {0}: {1}")]
+    #[error(
+        "cannot read or write the master key {0}: {1}. It must be the server's user's own: run this as that user"
+    )]
     Io(PathBuf, std::io::Error),
     /// As it says.
     #[error(transparent)]

@@ -122,7 +122,7 @@ fn other_settings_than_those_that_count_and_a_failed_reload_are_told() {
     std::fs::write(&file, "[login]\nmax_wait = \"3s\"\n[hashing]\npasses = 3\n").unwrap();
     let (code, text) = doctor(&server);
     assert_eq!(code, Some(0), "{text}");
-    tells(&text, "advice  server: counts with other settings than the file");
+    tells(&text, "advice  server: uses other settings than the file");
     assert!(text.contains("login.max_wait (1s, here 3s)"), "{text}");
     assert!(text.contains("hashing.passes (2, here 3)"), "{text}");
     assert_eq!(running("login.max_wait"), "1s");

@@ -57,7 +57,8 @@ pub(super) async fn send(config: &Config, request: Request) -> Result<Value> {
         let new = !config.database.sqlite.exists();
         if new && !request.may_begin() {
             bail!(
-                "there is no database at {path}: name its folder with --data, or set database.url"
+                "there is no database at {path}: name its folder with --data, or set database.url; if there is to be a \
+                 new one, `serve`, `user add` and `user import` make it"
             );
         }
         let clock = Arc::new(SystemClock::default());

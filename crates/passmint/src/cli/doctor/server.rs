@@ -95,13 +95,16 @@ fn other_settings(config: &Config, running: &Value) -> Option<Finding> {
         .filter(|here| here.setting != "database.url")
         .filter_map(|here| {
             let there = running.get(&here.setting).filter(|there| **there != here.value)?;
-            Some(format!("{} ({there}, here {})", here.setting, here.value))
+            let shown = |value: &str| {
+                if value.is_empty() { "unset".to_owned() } else { value.to_owned() }
+            };
+            Some(format!("{} ({}, here {})", here.setting, shown(there), shown(&here.value)))
         })
         .collect();
     let text = format!(
-        "counts with other settings than the file and the environment say here: {}. If those are to \
-         count, send it SIGHUP, or restart it for those that count from the start on; `passmint config print \
-         --running` shows all",
+        "uses other settings than the file and the environment say here: {}. If those of here are meant, send it \
+         SIGHUP, or restart it for those that are read at the start only; if not, give this command the server's \
+         --config and environment. `passmint config print --running` shows all",
         others.join(", ")
     );
     (!others.is_empty()).then(|| Finding::new(Verdict::Advice, WHAT, text))

@@ -133,7 +133,11 @@ impl User {
                 let request = Request::UserUnlock { name: name.clone() };
                 let unlocked = control::send(config, request).await?;
                 if unlocked.get("had_failures").and_then(Value::as_bool) == Some(false) {
-                    say!("{name} has no failed logins: nothing was to be forgotten.");
+                    say!(
+                        "{name} has no failed logins: nothing was to be forgotten. If a login of {name} is refused \
+                         with 429 all the same, its network has failed too often over all names, and waits a \
+                         minute or so."
+                    );
                 } else {
                     say!("All failed logins of {name} are forgotten; no login waits any more.");
                 }

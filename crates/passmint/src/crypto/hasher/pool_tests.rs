@@ -264,11 +264,10 @@ async fn a_refusal_waits_for_its_turn_among_the_imported_hashes() {
     pool.learn(&[dear]);
     all_are_measured(&pool).await;
     // Of the same network; to others it would give turns. So many take longer than a reference hash.
-    let mut state = pool.shared.state.lock();
     for _ in 0..10 * pool.shared.settings.threads {
-        state.push_foreign(second().network, ForeignWork::Measure(dear));
+        let work = ForeignWork::Measure(dear);
+        pool.shared.state.lock().push_foreign(second().network, work);
     }
-    drop(state);
     pool.shared.foreign_arrived.notify_all();
     let found = pool.verify(password("wrong"), None, &second()).await.unwrap();
     assert!(pool.shared.state.lock().imported.len() > 0, "the outcome is known before");
