@@ -201,6 +201,8 @@ fn more_than_a_secret(content: &[u8]) -> Option<&'static str> {
         is_name(name) && (value.starts_with(' ') || value.trim().starts_with(['"', '\'']))
     });
     match line {
+        // Refused for another reason.
+        _ if line.trim().is_empty() => None,
         _ if line.starts_with('\u{feff}') => Some("begins with a byte order mark"),
         _ if line.trim() != line => Some("begins or ends with blanks or empty lines"),
         _ if quoted('"') || quoted('\'') => Some("has the secret in quotes"),
@@ -261,6 +263,7 @@ mod tests {
             assert_eq!(more_than_a_secret(alone.as_bytes()), None, "{alone:?}");
         }
         assert_eq!(more_than_a_secret(&[0xff, b' ', 0x0c]), None);
+        assert_eq!(more_than_a_secret(&[b' '; 40]), None, "can be guessed, which is worse");
         for (around, what) in [
             (format!("{secret}\n\n"), "empty lines"),
             (format!(" {secret}"), "blanks"),
