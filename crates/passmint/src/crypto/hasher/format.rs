@@ -233,6 +233,9 @@ fn parsed(scheme: Scheme, salt: &str, tag: Vec<u8>, length: usize) -> Option<Par
     fits.then(|| Parsed { scheme, salt: salt.as_bytes().to_vec(), tag })
 }
 
+/// At most so much is taken by what is not made to take memory: bcrypt's tables.
+pub(super) const LITTLE_KIB: u32 = 4;
+
 impl Scheme {
     /// What this server computes for new passwords.
     pub fn is_own(self, params: Argon2Params) -> bool {
@@ -259,7 +262,7 @@ impl Scheme {
         match self {
             Self::Argon2id(params) | Self::Argon2i(params) => params.memory_kib,
             Self::Scrypt { log_n, r, .. } => (r << log_n).div_ceil(8),
-            _ => 4,
+            _ => LITTLE_KIB,
         }
     }
 
@@ -335,6 +338,24 @@ mod tests {
         let mut core = Core::new(Backend::Simd);
         parsed.scheme.compute(&mut core, password.as_bytes(), &parsed.salt, &mut tag).unwrap();
         Some(tag == parsed.tag)
+    }
+
+    #[test]
+    fn what_a_scheme_takes_and_gives() {
+        let params = Argon2Params { memory_kib: 19_456, passes: 2, lanes: 1 };
+        for (scheme, tag_len, memory_kib) in [
+            (Scheme::Argon2id(params), 32, 19_456),
+            (Scheme::Argon2i(params), 32, 19_456),
+            (Scheme::Pbkdf2Sha256 { iterations: 1 }, 32, LITTLE_KIB),
+            (Scheme::Pbkdf2Sha1 { iterations: 1 }, 20, LITTLE_KIB),
+            (Scheme::Bcrypt { cost: 4 }, 23, LITTLE_KIB),
+            (Scheme::BcryptSha256 { cost: 4 }, 23, LITTLE_KIB),
+            // RFC 7914 section 2: 128 bytes times r times N.
+            (Scheme::Scrypt { log_n: 14, r: 8, p: 5 }, 64, 16 * 1024),
+        ] {
+            let taken = (scheme.tag_len(), scheme.memory_kib());
+            assert_eq!(taken, (tag_len, memory_kib), "{scheme:?}");
+        }
     }
 
     #[test]

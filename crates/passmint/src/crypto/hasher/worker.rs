@@ -12,7 +12,7 @@ use aws_lc_rs::constant_time;
 use tokio::sync::oneshot;
 
 use super::core::Core;
-use super::format::{Parsed, SALT, Scheme, TAG};
+use super::format::{LITTLE_KIB, Parsed, SALT, Scheme, TAG};
 use super::pool::{
     Answer, AnswerTime, Checked, Due, Job, Overloaded, Shared, State, Verification, Work,
 };
@@ -312,7 +312,7 @@ impl Shared {
     /// that is too high would delay every refusal until more hashes follow.
     fn measure(&self, scheme: Scheme) {
         const LONG_ENOUGH: Duration = Duration::from_millis(500);
-        let hashes = if scheme.memory_kib() == 0 { 1 } else { 2 };
+        let hashes = if scheme.memory_kib() <= LITTLE_KIB { 1 } else { 2 };
         let (salt, mut tag) = (vec![0; SALT], vec![0; scheme.tag_len()]);
         let mut lent = self.memory.borrow(scheme.memory_kib());
         let began = Instant::now();
