@@ -266,6 +266,11 @@ impl Scheme {
         }
     }
 
+    /// Computes a hash that belongs to nobody, for what that takes.
+    pub(super) fn compute_for_nobody(self, core: &mut Core) -> Result<(), CoreError> {
+        self.compute(core, b"", &[0; SALT], &mut vec![0; self.tag_len()])
+    }
+
     /// Computes the tag of `password`, as long as `out`.
     pub(super) fn compute(
         self,

@@ -22,7 +22,7 @@ use super::price::Prices;
 use super::queue::FairQueue;
 use super::reference::{Referred, Waiting};
 use super::usage::Usage;
-use super::worker::{ForeignJob, ForeignWork, Lane};
+use super::worker::{ForeignTurn, ForeignWork, Lane};
 use crate::domain::network::Network;
 use crate::domain::secret::{Password, PasswordHash};
 
@@ -190,7 +190,7 @@ pub(super) struct State {
     /// Hashes of today's cost.
     pub(super) own: Lane<Job>,
     /// Imported hashes of other kinds and costs, and refusals that take their turns with them.
-    pub(super) foreign: Lane<ForeignJob>,
+    pub(super) foreign: Lane<ForeignTurn>,
     /// The hashes among those that wait, by whose they are: what others wait for.
     pub(super) imported: FairQueue<()>,
     pub(super) places: Places,
@@ -326,7 +326,7 @@ impl HashingPool {
         self.shared.reference_wanted.notify_all();
     }
 
-    /// Has refusals be answered at once from now on, and those that wait: the server ends, and waits for nobody.
+    /// Answers the refusals that wait, and all later ones, at once: the server ends.
     pub fn stop_waiting(&self) {
         self.shared.state.lock().ending.cancel();
     }

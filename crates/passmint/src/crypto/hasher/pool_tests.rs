@@ -206,20 +206,22 @@ async fn jobs_whose_clients_went_away_are_in_nobodys_way() {
     assert_eq!(gone.count(), 12);
 }
 
-async fn all_are_measured(pool: &HashingPool) {
+/// A pool that has measured `scheme`, of which hashes are stored.
+async fn pool_beside(scheme: Scheme) -> HashingPool {
+    let pool = pool(CHEAP);
+    pool.learn(&[scheme]);
     while pool.shared.state.lock().prices.is_incomplete() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    pool
 }
 
 #[tokio::test]
 async fn who_was_imported_is_not_seen_from_the_same_network() {
-    let pool = pool(CHEAP);
     let scheme = Scheme::Pbkdf2Sha256 { iterations: 300_000 };
     let imported = "pbkdf2_sha256$300000$seasalt$mQnueSakb748zqBAC1tmWVZsZbi2zPGZarEzTGdfmso=";
     let imported = PasswordHash::new(imported.to_owned());
-    pool.learn(&[scheme]);
-    all_are_measured(&pool).await;
+    let pool = pool_beside(scheme).await;
     let floor = pool.refused_after().unwrap();
     for hash in [None, Some(imported)] {
         let attacker = from("192.0.2.1", Duration::from_mins(1));
@@ -238,10 +240,8 @@ async fn who_was_imported_is_not_seen_from_the_same_network() {
 
 #[tokio::test]
 async fn a_refusal_waits_for_a_hash_of_the_dearest_kind_however_long_that_takes_now() {
-    let pool = pool(CHEAP);
     let dear = Scheme::Pbkdf2Sha256 { iterations: 500_000 };
-    pool.learn(&[dear]);
-    all_are_measured(&pool).await;
+    let pool = pool_beside(dear).await;
     let takes = pool.shared.state.lock().prices.slowest().unwrap();
     // As if the machine had been idle until now, and a hash had been done in no time.
     for _ in 0..200 {
@@ -259,10 +259,8 @@ async fn a_refusal_waits_for_a_hash_of_the_dearest_kind_however_long_that_takes_
 
 #[tokio::test]
 async fn a_refusal_waits_for_its_turn_among_the_imported_hashes() {
-    let pool = pool(CHEAP);
     let dear = Scheme::Pbkdf2Sha256 { iterations: 200_000 };
-    pool.learn(&[dear]);
-    all_are_measured(&pool).await;
+    let pool = pool_beside(dear).await;
     // Of the same network; to others it would give turns. So many take longer than a reference hash.
     for _ in 0..10 * pool.shared.settings.threads {
         let work = ForeignWork::Measure(dear);
@@ -307,9 +305,7 @@ async fn after_a_start_refusals_wait_until_it_is_known_what_is_stored() {
 
 #[tokio::test]
 async fn a_job_that_waits_for_a_place_of_its_network_is_refused_when_its_time_is_over() {
-    let pool = pool(CHEAP);
-    pool.learn(&[Scheme::Pbkdf2Sha256 { iterations: 2_000_000 }]);
-    all_are_measured(&pool).await;
+    let pool = pool_beside(Scheme::Pbkdf2Sha256 { iterations: 2_000_000 }).await;
     let [patient, hasty] = [60_000, 20].map(|wait| from("192.0.2.1", Duration::from_millis(wait)));
     let first = pool.verify(password("wrong"), None, &patient).await.unwrap();
     let answer_at = first.answer_time.0.unwrap().not_before;

@@ -1,6 +1,6 @@
 //! What the stored hashes cost. Where there are others than this server's own, imported or of an older
 //! price, a refused password is answered no sooner than the dearest of them takes: otherwise the time
-//! would tell who exists. It is a timer and no work.
+//! would tell who exists. How long that is under load, `reference` finds out.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;

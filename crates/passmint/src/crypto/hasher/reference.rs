@@ -10,10 +10,10 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use super::core::Core;
-use super::format::{SALT, Scheme};
+use super::format::Scheme;
 use super::pool::{Shared, State};
 use super::price::with_headroom;
-use super::worker::{ForeignWork, REST_AFTER, give_way};
+use super::worker::{ForeignTurn, REST_AFTER, give_way};
 use crate::domain::network::Network;
 
 /// What a refusal waits for: when it may be answered, for all that this hash says.
@@ -35,7 +35,7 @@ impl State {
     /// Has a refusal of `network` wait for its turn among the imported hashes, and then for the next reference hash.
     pub(super) fn refer_in_turn(&mut self, network: Network) -> Referred {
         let (refusal, referred) = oneshot::channel();
-        self.push_foreign(network, ForeignWork::Refuse(refusal));
+        self.foreign.queue.push(network, 0, ForeignTurn::Refusal(refusal));
         referred
     }
 }
@@ -47,8 +47,8 @@ impl Shared {
         let mut core = Core::new(self.backend);
         while let Some((waiting, scheme)) = self.next_reference(&mut core) {
             let began = Instant::now();
-            if let Some(scheme) = scheme {
-                compute_for_nobody(&mut core, scheme);
+            if let Some(Err(error)) = scheme.map(|scheme| scheme.compute_for_nobody(&mut core)) {
+                tracing::error!(%error, "the reference hash could not be computed");
             }
             let due = began + with_headroom(began.elapsed());
             for refusal in waiting.0 {
@@ -75,12 +75,5 @@ impl Shared {
                 core.rest();
             }
         }
-    }
-}
-
-fn compute_for_nobody(core: &mut Core, scheme: Scheme) {
-    let (salt, mut tag) = (vec![0; SALT], vec![0; scheme.tag_len()]);
-    if let Err(error) = scheme.compute(core, b"", &salt, &mut tag) {
-        tracing::error!(%error, "a hash could not be computed");
     }
 }

@@ -79,8 +79,6 @@ pub(super) struct Begun {
 
 pub(super) enum ForeignWork {
     Verify(Password, Parsed, Begun, Answer<Checked>),
-    /// Another refusal, which takes its turn as if it were of an imported hash. It takes no time.
-    Refuse(Refusal),
     /// Finds out what a scheme costs.
     Measure(Scheme),
 }
@@ -89,6 +87,13 @@ pub(super) struct ForeignJob {
     work: ForeignWork,
     network: Network,
     since: Instant,
+}
+
+/// What takes turns with imported hashes.
+pub(super) enum ForeignTurn {
+    Hash(ForeignJob),
+    /// A refusal of another user, which waits as long as if it were of an imported hash. It takes no time.
+    Refusal(Refusal),
 }
 
 impl State {
@@ -106,21 +111,20 @@ impl State {
 
     /// Has foreign work of `network` wait for its turn.
     pub(super) fn push_foreign(&mut self, network: Network, work: ForeignWork) {
-        if !matches!(work, ForeignWork::Refuse(_)) {
-            self.imported.push(network, 0, ());
-        }
-        self.foreign.queue.push(network, 0, ForeignJob { work, network, since: Instant::now() });
+        let job = ForeignJob { work, network, since: Instant::now() };
+        self.imported.push(network, 0, ());
+        self.foreign.queue.push(network, 0, ForeignTurn::Hash(job));
     }
 
-    /// The next foreign job that takes time. Refusals before it have had their turn.
+    /// The next hash. Refusals before it have had their turn.
     fn pop_foreign(&mut self) -> Option<ForeignJob> {
         loop {
-            let job = self.foreign.queue.pop(|_, _| true)?;
-            if let ForeignWork::Refuse(refusal) = job.work {
-                self.refer(refusal);
-            } else {
-                self.imported.remove(job.network, |()| true);
-                return Some(job);
+            match self.foreign.queue.pop(|_, _| true)? {
+                ForeignTurn::Refusal(refusal) => self.refer(refusal),
+                ForeignTurn::Hash(job) => {
+                    self.imported.remove(job.network, |()| true);
+                    return Some(job);
+                }
             }
         }
     }
@@ -280,7 +284,6 @@ impl Shared {
         let started = Instant::now();
         let waited = started.duration_since(job.since);
         match job.work {
-            ForeignWork::Refuse(refusal) => self.state.lock().refer(refusal),
             ForeignWork::Verify(password, parsed, begun, answer) => {
                 let (refusal, referred) = oneshot::channel();
                 self.state.lock().refer(refusal);
@@ -313,13 +316,12 @@ impl Shared {
     fn measure(&self, scheme: Scheme) {
         const LONG_ENOUGH: Duration = Duration::from_millis(500);
         let hashes = if scheme.memory_kib() <= LITTLE_KIB { 1 } else { 2 };
-        let (salt, mut tag) = (vec![0; SALT], vec![0; scheme.tag_len()]);
         let mut lent = self.memory.borrow(scheme.memory_kib());
         let began = Instant::now();
         let mut least = Duration::MAX;
         for _ in 0..hashes {
             let started = processor_time();
-            if scheme.compute(&mut lent.core, b"", &salt, &mut tag).is_ok() {
+            if scheme.compute_for_nobody(&mut lent.core).is_ok() {
                 least = least.min(processor_time().saturating_sub(started));
             }
             if began.elapsed() >= LONG_ENOUGH {
