@@ -5,7 +5,7 @@
 //! and closing a descriptor of the file would release those: so this one stays open until the store is
 //! closed.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -66,10 +66,17 @@ impl DatabaseLock {
 
     /// Whether the path still leads to the file that is locked: it may have been removed or replaced.
     pub fn is_in_place(&self) -> bool {
-        let identity = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
-        let held = self.file.metadata().map(identity).ok();
-        held.is_some() && held == std::fs::metadata(&self.database).map(identity).ok()
+        let held = identity(self.file.metadata());
+        held.is_some() && held == identity(std::fs::metadata(&self.database))
     }
+}
+
+/// Device and inode of a file: the same for as long as it is the same file.
+pub(super) type Identity = (u64, u64);
+
+/// The identity of a file that was looked at; `None` where it could not be.
+pub(super) fn identity(found: std::io::Result<Metadata>) -> Option<Identity> {
+    found.ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 fn create_private(folder: &Path) -> std::io::Result<()> {

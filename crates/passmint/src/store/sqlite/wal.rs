@@ -2,14 +2,12 @@
 //! When it is removed under a running server, its commits are durable for nobody else: SQLite writes on
 //! into a file without a name, and a crash would undo what was answered.
 
-use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::fs::metadata;
+use std::path::PathBuf;
 
 use rusqlite::Connection;
 
-/// Device and inode: the same for as long as it is the same file.
-type Identity = (u64, u64);
+use super::lock::{Identity, identity};
 
 /// The database's file and its log, as they were at the first commit.
 pub(super) struct WalFile {
@@ -29,7 +27,7 @@ impl WalFile {
     /// Whether the log was removed or replaced since this was asked first, and the database was not: where that
     /// is gone, too, nothing that is saved would be found.
     pub(super) fn is_lost(&mut self) -> bool {
-        let (database, log) = (identity(&self.database), identity(&self.log));
+        let [database, log] = [&self.database, &self.log].map(|path| identity(metadata(path)));
         match self.first {
             None => {
                 self.first = database.zip(log);
@@ -53,9 +51,4 @@ impl WalFile {
         };
         format!("{} was removed or replaced; {outcome}", self.log.display())
     }
-}
-
-fn identity(path: &Path) -> Option<Identity> {
-    let identity = |metadata: Metadata| (metadata.dev(), metadata.ino());
-    std::fs::metadata(path).map(identity).ok()
 }
