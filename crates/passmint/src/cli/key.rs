@@ -11,6 +11,7 @@ use super::control::{self, Request};
 use super::output;
 use crate::app::master_key_file;
 use crate::config::Config;
+use crate::crypto::key_import::raw_secret;
 use crate::crypto::master_key;
 
 #[derive(Subcommand)]
@@ -189,9 +190,11 @@ impl Import {
 /// What in the file of an HS256 secret is hardly a part of it.
 fn more_than_a_secret(content: &[u8]) -> Option<&'static str> {
     // Random bytes are hardly ever text.
-    let text = std::str::from_utf8(content).ok()?;
-    let line = text.strip_suffix('\n').unwrap_or(text);
-    let line = line.strip_suffix('\r').unwrap_or(line);
+    let line = std::str::from_utf8(raw_secret(content)).ok()?;
+    if line.trim().is_empty() {
+        // Refused for another reason.
+        return None;
+    }
     let quoted = |quote: char| line.len() > 1 && line.starts_with(quote) && line.ends_with(quote);
     let is_name = |text: &str| {
         let text = text.trim();
@@ -200,15 +203,13 @@ fn more_than_a_secret(content: &[u8]) -> Option<&'static str> {
     let assigned = line.split_once(['=', ':']).is_some_and(|(name, value)| {
         is_name(name) && (value.starts_with(' ') || value.trim().starts_with(['"', '\'']))
     });
-    match line {
-        // Refused for another reason.
-        _ if line.trim().is_empty() => None,
-        _ if line.starts_with('\u{feff}') => Some("begins with a byte order mark"),
-        _ if line.trim() != line => Some("begins or ends with blanks or empty lines"),
-        _ if quoted('"') || quoted('\'') => Some("has the secret in quotes"),
-        _ if assigned => Some("has a name before the secret"),
-        _ => None,
-    }
+    let found = [
+        (line.starts_with('\u{feff}'), "begins with a byte order mark"),
+        (line.trim() != line, "begins or ends with blanks or empty lines"),
+        (quoted('"') || quoted('\''), "has the secret in quotes"),
+        (assigned, "has a name before the secret"),
+    ];
+    found.into_iter().find_map(|(is_so, what)| is_so.then_some(what))
 }
 
 impl Reseal {

@@ -62,8 +62,7 @@ pub enum Imported {
 /// which editors and shells add.
 pub fn read(algorithm: Algorithm, content: &[u8]) -> Result<Imported, ImportError> {
     if algorithm.is_symmetric() {
-        let secret = content.strip_suffix(b"\n").unwrap_or(content);
-        let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
+        let secret = raw_secret(content);
         if is_encoded_key(content) {
             return Err(ImportError::NotRaw);
         }
@@ -88,6 +87,12 @@ pub fn read(algorithm: Algorithm, content: &[u8]) -> Result<Imported, ImportErro
         return Err(ImportError::NotThatKey(algorithm, why));
     }
     Ok(imported)
+}
+
+/// The HS256 secret in a file: without one line end, which editors and shells add.
+pub fn raw_secret(content: &[u8]) -> &[u8] {
+    let secret = content.strip_suffix(b"\n").unwrap_or(content);
+    secret.strip_suffix(b"\r").unwrap_or(secret)
 }
 
 /// Bytes of the modulus of an RSA key of 4,096 bits.

@@ -31,7 +31,7 @@ pub enum MasterKeyError {
     Exposed(PathBuf),
     /// The system said no.
     #[error(
-        "cannot read or write the master key {0}: {1}. It must be the server's user's own: run this as that user"
+        "cannot read or write the master key {0}: {1}. It must belong to the user that runs Passmint: run this as that user"
     )]
     Io(PathBuf, std::io::Error),
     /// As it says.

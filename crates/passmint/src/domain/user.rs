@@ -134,7 +134,7 @@ impl Username {
     /// The form in which two names that differ only in case are the same. Going up first makes
     /// `ß` and `ss`, or the two small sigmas, the same too.
     pub fn folded(&self) -> String {
-        // Down before that: the capital `ẞ` is none of `ss`.
+        // Down before that: the capital `ẞ` stays what it is when it goes up.
         let lower = self.0.chars().flat_map(char::to_lowercase);
         let upper: String = lower.flat_map(char::to_uppercase).collect();
         upper.chars().flat_map(char::to_lowercase).nfkc().collect()

@@ -20,28 +20,26 @@ pub(super) fn folder(folder: &Path) -> Option<Finding> {
     const WHAT: &str = "data folder";
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     let shown = folder.display();
-    let mode = std::fs::metadata(folder).ok()?.permissions().mode();
-    Some(match mode {
-        _ if rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK).is_err() => {
-            let text = format!(
-                "{shown} is not yours to write: run this as the user that runs Passmint, or give the \
-                 folder to it"
-            );
-            Finding::new(Verdict::Wrong, WHAT, text)
-        }
-        mode if mode & 0o077 != 0 => {
-            let text = format!("{shown} is open to other users: run `chmod 700 {shown}`");
-            Finding::new(Verdict::Advice, WHAT, text)
-        }
-        _ if is_network_file_system(folder) => {
-            let text = format!(
-                "{shown} is on a network file system, where SQLite can neither lock nor share memory \
-                 reliably: put it on a local disk"
-            );
-            Finding::new(Verdict::Wrong, WHAT, text)
-        }
-        _ => Finding::new(Verdict::Good, WHAT, shown.to_string()),
-    })
+    let is_open = std::fs::metadata(folder).ok()?.permissions().mode() & 0o077 != 0;
+    let is_writable = rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK).is_ok();
+    let (verdict, text) = if !is_writable {
+        let text = format!(
+            "{shown} is not yours to write: run this as the user that runs Passmint, or give the \
+             folder to it"
+        );
+        (Verdict::Wrong, text)
+    } else if is_open {
+        (Verdict::Advice, format!("{shown} is open to other users: run `chmod 700 {shown}`"))
+    } else if is_network_file_system(folder) {
+        let text = format!(
+            "{shown} is on a network file system, where SQLite can neither lock nor share memory \
+             reliably: put it on a local disk"
+        );
+        (Verdict::Wrong, text)
+    } else {
+        (Verdict::Good, shown.to_string())
+    };
+    Some(Finding::new(verdict, WHAT, text))
 }
 
 /// Whether a folder is on NFS, SMB or CIFS (`statfs(2)`).

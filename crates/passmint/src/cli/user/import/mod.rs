@@ -89,14 +89,13 @@ impl Import {
         let (mut candidates, mut refused) = sift(entries, &places);
         // Those that bring an id come first: the others get the next one that is free.
         candidates.sort_by_key(|candidate| candidate.user.id.is_none());
-        let order: Vec<usize> = candidates.iter().map(|candidate| candidate.at).collect();
-        let has_roles: Vec<bool> =
-            candidates.iter().map(|candidate| !candidate.user.roles.is_empty()).collect();
+        let sent_as = |candidate: &Candidate| (candidate.at, !candidate.user.roles.is_empty());
+        let order: Vec<(usize, bool)> = candidates.iter().map(sent_as).collect();
         let users = candidates.into_iter().map(|candidate| candidate.user).collect();
         let (mut imported, mut existing, mut existing_with_roles) = (0, 0, 0);
         let mut outcomes = Vec::new();
         let sent = self.send(config, users, &mut outcomes).await;
-        for ((at, has_roles), outcome) in order.into_iter().zip(has_roles).zip(outcomes) {
+        for ((at, has_roles), outcome) in order.into_iter().zip(outcomes) {
             match outcome {
                 ImportOutcome::Imported => imported += 1,
                 ImportOutcome::Exists => {
